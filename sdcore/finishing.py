@@ -1,0 +1,122 @@
+"""From a pass's pictures to what leaves: restore, safety, verdicts, watermark, metadata, bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import ports
+from .calling import broke, call
+from .order import Plan, Stage
+from .passes import failed_check, fold_images, worst
+from .recording import make_record, request_record
+from .result import OnePicture, WithheldPicture
+from .stages import SEVERITIES, Picture, RunOutput, SerializeArgs, Verdict
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from .host import PluginHost
+    from .passes import PassState
+    from .record import Record
+    from .resolve import Uses
+    from .run import Run
+
+
+def finish(
+    run: Run, plan: Plan, host: PluginHost, output: RunOutput, state: PassState, uses: Uses, given_image: Any
+) -> list[OnePicture | WithheldPicture]:
+    """Finish every picture of a batch, in the order of its seeds.
+
+    The order is fixed: restore, safety, verdict, watermark, metadata; bytes and seal when it is saved.
+    """
+    assert output.images is not None
+    request, assets = request_record(run.request, uses, given_image)
+    encode = _encoder(plan, host, run)
+    finished: list[OnePicture | WithheldPicture] = []
+    for place, image in enumerate(output.images):
+        picture = Picture(run.indices[place], run.seeds[place], run)
+        for phase in ("restore", "safety"):
+            image = fold_images(_phase(plan, phase), picture, image)
+        verdicts = _judge(plan, picture, image, state.verdicts[place])
+        severest = worst(verdicts)
+        if severest is not None and severest.withholds:
+            finished.append(WithheldPicture(picture.seed, picture.index, verdicts))
+            continue
+        image = fold_images(_phase(plan, "watermark"), picture, image)
+        reports = _metadata(plan, picture)
+        if verdicts:
+            reports.setdefault("sdcore", {})["verdicts"] = [
+                {"severity": v.severity, "check": v.check, "reason": v.reason} for v in verdicts
+            ]
+
+        def record(place: int = place, reports: dict[str, dict[str, Any]] = reports, image: Image = image) -> Record:
+            return make_record(run, plan, host, request, assets, place, reports, image)
+
+        finished.append(OnePicture(image, picture.seed, picture.index, reports, verdicts, record, encode))
+    return finished
+
+
+def _phase(plan: Plan, phase: str) -> tuple[Stage, ...]:
+    return tuple(stage for stage in plan[ports.image] if stage.phase == phase)
+
+
+def _judge(plan: Plan, picture: Picture, image: Image, earlier: list[Verdict]) -> tuple[Verdict, ...]:
+    found = list(earlier)
+    for stage in plan[ports.judge_image]:
+        found += judged(stage, picture, image)
+    return tuple(sorted(found, key=lambda verdict: -SEVERITIES.index(verdict.severity)))
+
+
+def judged(stage: Stage, *args: Any) -> list[Verdict]:
+    """The verdict of one check; a check that raises gives the most severe one."""
+    try:
+        verdict = stage.fn(*args)
+    except Exception as error:  # noqa: BLE001 - a check that fails is the most severe verdict
+        return [failed_check(stage, error)]
+    if verdict is None:
+        return []
+    if not isinstance(verdict, Verdict):
+        return [failed_check(stage, TypeError(f"it returned {type(verdict).__name__}, expected Verdict or None"))]
+    return [verdict] if verdict.severity != "allow" else []
+
+
+def _metadata(plan: Plan, picture: Picture) -> dict[str, dict[str, Any]]:
+    merged: dict[str, dict[str, Any]] = {}
+    for stage in plan[ports.metadata]:
+        found = call(stage, picture)
+        if not isinstance(found, Mapping):
+            raise broke(stage, f"it returned {type(found).__name__}, expected a mapping of JSON values")
+        mine = merged.setdefault(stage.plugin, {})
+        for key, value in found.items():
+            if key in mine:
+                raise broke(stage, f"it gives {key!r} twice")
+            mine[key] = value
+    return merged
+
+
+def _encoder(plan: Plan, host: PluginHost, run: Run) -> Any:
+    formats = host.registry.all("image_format")
+
+    def encode(image: Image, format: str, record: Record, quality: int) -> bytes:
+        from .picture_files import encode_image
+
+        args = SerializeArgs(image, format, record, quality)
+        claimed = plan[ports.serialize]
+        if claimed:
+            data = _bytes(claimed[0], call(claimed[0], args))
+        elif format in formats:
+            data = formats[format](args)
+        else:
+            data = encode_image(image, format, record, quality=quality)  # type: ignore[arg-type]
+        for stage in plan[ports.seal]:
+            data = _bytes(stage, call(stage, args, data))
+        return data
+
+    return encode
+
+
+def _bytes(stage: Stage, data: Any) -> bytes:
+    if not isinstance(data, bytes) or not data:
+        raise broke(stage, f"it returned {type(data).__name__}, expected the bytes of a file")
+    return data

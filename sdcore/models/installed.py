@@ -1,0 +1,90 @@
+"""Models that are installed as packages, found through the entry-point group "sdcore.models".
+
+An entry point names a function without arguments that returns the path of a diffusers folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from sdcore.errors import ModelError
+
+GROUP = "sdcore.models"
+
+
+@dataclass(frozen=True)
+class InstalledModel:
+    """A model package.
+
+    Attributes:
+        name: its entry point's.
+        distribution: the package that brings it, and its version, such as "sdcore-mini 0.1.0".
+        path: its folder; None if it is broken.
+        error: why it is broken; None if it is not.
+    """
+
+    name: str
+    distribution: str
+    path: Path | None
+    error: str | None = None
+
+
+def installed_models() -> list[InstalledModel]:
+    """All model packages, by name. A broken one is listed with its error; nothing is raised."""
+    found = (_inspect(entry) for entry in metadata.entry_points(group=GROUP))
+    return sorted(found, key=lambda model: (model.name, model.distribution))
+
+
+def choose_installed(name: str | None = None) -> tuple[str, Path]:
+    """Name and folder of the installed model of this name; without a name, of the only one, or of SDCORE_MODEL.
+
+    Raises:
+        ModelError: there is none, there are several, or it is broken.
+    """
+    models = installed_models()
+    wanted = name or os.environ.get("SDCORE_MODEL")
+    if wanted:
+        chosen = [model for model in models if model.name == wanted]
+        if not chosen:
+            near = difflib.get_close_matches(wanted, [model.name for model in models], n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ModelError(f"no installed model is called {wanted!r}{hint} (installed: {_names(models)})")
+    else:
+        chosen = models
+    if not chosen:
+        raise ModelError(
+            "no model was named and none is installed: `pip install sdcore-mini`, or name a diffusers folder, "
+            "a .safetensors file or a hub id"
+        )
+    if len(chosen) > 1:
+        raise ModelError(
+            f"{len(chosen)} installed models would do: {_names(chosen)}; name one, or set SDCORE_MODEL to its "
+            "name (or uninstall one, if both have the same)"
+        )
+    if chosen[0].path is None:
+        raise ModelError(
+            f"the installed model {chosen[0].name!r} ({chosen[0].distribution}) is broken: {chosen[0].error}. "
+            "Reinstall it, or name another model."
+        )
+    return chosen[0].name, chosen[0].path
+
+
+def _names(models: list[InstalledModel]) -> str:
+    return ", ".join(f"{model.name} ({model.distribution})" for model in models) or "none"
+
+
+def _inspect(entry: metadata.EntryPoint) -> InstalledModel:
+    owner = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown package"
+    try:
+        function: Callable[[], str | os.PathLike[str]] = entry.load()
+        path = Path(function())
+    except Exception as error:  # noqa: BLE001 - it is someone else's code: whatever it raises, it is broken
+        return InstalledModel(entry.name, owner, None, f"{type(error).__name__}: {error}")
+    if not (path / "model_index.json").is_file():
+        return InstalledModel(entry.name, owner, None, f"{path} has no model_index.json")
+    return InstalledModel(entry.name, owner, path)

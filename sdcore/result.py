@@ -1,0 +1,143 @@
+"""Result: the pictures of a request, their records, and how they become files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import OutputError, RequestError
+from .file_names import numbered
+from .files import check_writable, write_atomic
+from .stages import Verdict
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from .record import Record
+    from .request import GenerateRequest
+
+
+@dataclass(eq=False)
+class OnePicture:
+    """A finished picture with everything that is known about it.
+
+    Attributes:
+        image: RGB.
+        seed: its seed; ``index`` is its place in the request.
+        reports: what plugins report about it, by plugin; JSON values.
+        verdicts: safety verdicts that flag it.
+    """
+
+    image: Image
+    seed: int
+    index: int
+    reports: Mapping[str, Mapping[str, Any]]
+    verdicts: tuple[Verdict, ...]
+    _make_record: Callable[[], Record] = field(repr=False)
+    _encode: Callable[[Image, str, Record, int], bytes] = field(repr=False)
+
+    @cached_property
+    def record(self) -> Record:
+        """Everything needed to make the picture again. The first access hashes the model's files."""
+        return self._make_record()
+
+    def encode(self, format: str = "png", *, quality: int = 95) -> bytes:
+        """The picture as a file's bytes, with its record inside, sealed if a plugin seals.
+
+        Args:
+            format: "png", "jpeg", "webp" (lossless where the record must match the pixels: png).
+            quality: of JPEG and WebP, 1 to 100.
+        """
+        return self._encode(self.image, format, self.record, quality)
+
+
+@dataclass(frozen=True)
+class WithheldPicture:
+    """A picture that a safety verdict kept back: its seed, its place, the verdicts, the most severe first."""
+
+    seed: int
+    index: int
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(eq=False)
+class Result:
+    """What a request gave.
+
+    Attributes:
+        request: the complete request, defaults filled in and seeds drawn.
+        pictures: the pictures that may leave, in the order of the seeds.
+        latents: (pictures, channels, height, width) after the last step, of the released pictures.
+        withheld: pictures that a safety verdict kept back.
+        lost_tokens: words of the prompt that did not fit (``long_prompt="cut"``).
+    """
+
+    request: GenerateRequest
+    pictures: tuple[OnePicture, ...]
+    latents: Tensor
+    withheld: tuple[WithheldPicture, ...] = ()
+    lost_tokens: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> list[Image]:
+        """The pictures as PIL images; empty for ``output="latent"``."""
+        return [picture.image for picture in self.pictures]
+
+    @property
+    def image(self) -> Image:
+        """The first picture."""
+        if not self.pictures:
+            raise RequestError("there is no picture: output is 'latent' (see result.latents), or all were withheld")
+        return self.pictures[0].image
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of ``images``."""
+        return [picture.seed for picture in self.pictures]
+
+    @property
+    def record(self) -> Record:
+        """The record of the first picture; ``pictures[i].record`` for the others."""
+        _ = self.image
+        return self.pictures[0].record
+
+    @property
+    def reports(self) -> list[Mapping[str, Mapping[str, Any]]]:
+        """What plugins report, one mapping a picture: plugin name to JSON values."""
+        return [picture.reports for picture in self.pictures]
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, quality: int = 95) -> list[Path]:
+        """Write the pictures; several get a number before the suffix (``cat-1.png``, ``cat-2.png``).
+
+        Every file is written beside its place and then renamed: there is never half a file.
+
+        Args:
+            path: where to; the suffix (.png, .jpg, .webp) decides the format.
+            overwrite: replace files that exist; without it a taken name is an error.
+            quality: of JPEG and WebP.
+
+        Returns:
+            The files written.
+
+        Raises:
+            OutputError: a name is taken, the folder cannot be written, the disk is full.
+        """
+        from .picture_files import format_of
+
+        _ = self.image
+        paths = [numbered(Path(path), index, len(self.pictures)) for index in range(len(self.pictures))]
+        suffix = format_of(path)
+        for target in paths:
+            check_writable(target, overwrite)
+        return [
+            write_atomic(target, picture.encode(suffix, quality=quality), overwrite=overwrite)
+            for target, picture in zip(paths, self.pictures, strict=True)
+        ]
+
+
+__all__ = ["OnePicture", "OutputError", "Result", "WithheldPicture"]

@@ -1,0 +1,204 @@
+"""Schedule: the timesteps of one run, and what noise level each of them has, as host floats."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .errors import RequestError
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+class Schedule:
+    """A scheduler that is set up, with the part of its timesteps that this run visits.
+
+    Attributes:
+        scheduler: diffusers' object, owned by this run.
+        timesteps: training timesteps on the host, one per U-Net call.
+        alphas, sigmas: ``latents = alpha * x0 + sigma * noise`` before each step.
+        order: U-Net calls that belong to one step.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        steps: int,
+        *,
+        timesteps: Sequence[float] | None = None,
+        sigmas: Sequence[float] | None = None,
+    ) -> None:
+        self.scheduler = scheduler
+        self.order = int(getattr(scheduler, "order", 1))
+        self._set(steps, timesteps, sigmas)
+        self._range = (0, len(scheduler.timesteps))
+        self._arguments = frozenset(inspect.signature(scheduler.step).parameters)
+
+    def _set(self, steps: int, timesteps: Sequence[float] | None, sigmas: Sequence[float] | None) -> None:
+        name = type(self.scheduler).__name__
+        accepted = inspect.signature(self.scheduler.set_timesteps).parameters
+        # On the host: with device timesteps diffusers' schedulers wait for the device in every step.
+        kwargs: dict[str, Any] = {"device": "cpu"}
+        for key, values in (("timesteps", timesteps), ("sigmas", sigmas)):
+            if values is not None:
+                if key not in accepted:
+                    raise RequestError(f"scheduler {name} takes no custom {key}; use euler or dpmpp-2m, or leave them out")
+                kwargs[key] = list(values)
+        if len(kwargs) == 1:
+            kwargs["num_inference_steps"] = steps
+        try:
+            self.scheduler.set_timesteps(**kwargs)
+        except (ValueError, IndexError, AssertionError) as error:
+            raise RequestError(f"scheduler {name} cannot do {steps} steps with these settings: {error}") from error
+        self.steps = steps if len(kwargs) == 2 and "num_inference_steps" in kwargs else len(self.scheduler.timesteps)
+
+    # -- choosing the part that is visited --------------------------------------------------------------
+
+    def begin_at_strength(self, strength: float) -> None:
+        """Keep the last ``strength`` of the steps (image to image)."""
+        wanted = min(int(self.steps * strength), self.steps)
+        start = max(self.steps - wanted, 0) * self.order
+        self._narrow(start, self._range[1])
+        self._set_begin(start)
+
+    def begin_at(self, fraction: float) -> None:
+        """Start at a fraction of the training range (the second model of a hand-over)."""
+        cutoff = self._cutoff(fraction)
+        remaining = int((self.scheduler.timesteps < cutoff).sum())
+        if self.order == 2 and remaining % 2 == 0:
+            remaining += 1  # never between the two halves of a second-order step
+        start = len(self.scheduler.timesteps) - remaining
+        self._narrow(start, self._range[1])
+        self._set_begin(start)
+
+    def end_at(self, fraction: float) -> None:
+        """Stop at a fraction of the training range, leaving noise for the next model."""
+        first, last = self._range
+        cutoff = self._cutoff(fraction)
+        kept = int((self.scheduler.timesteps[first:last] >= cutoff).sum())
+        self._narrow(first, first + kept)
+
+    def choose(self, timesteps: Sequence[float]) -> None:
+        """Visit exactly these timesteps: a slice of the current ones, or, if the scheduler can, others."""
+        current, wanted = list(self.timesteps), list(timesteps)
+        if wanted == current:
+            return
+        first, last = self._range
+        for offset in range(len(current) - len(wanted) + 1):
+            if current[offset : offset + len(wanted)] == wanted:
+                self._narrow(first + offset, first + offset + len(wanted))
+                if first + offset:
+                    self._set_begin(first + offset)
+                return
+        self._set(len(wanted), [int(t) for t in wanted], None)
+        self._range = (0, len(self.scheduler.timesteps))
+
+    def _cutoff(self, fraction: float) -> int:
+        total = self.scheduler.config.num_train_timesteps
+        return int(round(total - fraction * total))
+
+    def _narrow(self, first: int, last: int) -> None:
+        self._range = (first, max(first, last))
+
+    def _set_begin(self, index: int) -> None:
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(index)
+
+    # -- the numbers ------------------------------------------------------------------------------------
+
+    @property
+    def host_timesteps(self) -> Tensor:
+        """The visited timesteps as a tensor on the host, in the scheduler's own dtype."""
+        first, last = self._range
+        tensor: Tensor = self.scheduler.timesteps[first:last]
+        return tensor
+
+    @property
+    def timesteps(self) -> tuple[float, ...]:
+        """The visited timesteps."""
+        return tuple(self.host_timesteps.tolist())
+
+    @property
+    def rates(self) -> tuple[tuple[float, float], ...]:
+        """(alpha, sigma) before each visited step."""
+        first, last = self._range
+        ratios = self._noise_ratios()[first:last]
+        if self.variance_exploding:
+            return tuple((1.0, ratio) for ratio in ratios)
+        return tuple((1.0 / (1.0 + ratio**2) ** 0.5, ratio / (1.0 + ratio**2) ** 0.5) for ratio in ratios)
+
+    @property
+    def variance_exploding(self) -> bool:
+        """Whether latents are ``x0 + sigma * noise`` (k-diffusion) instead of variance preserving."""
+        return hasattr(self.scheduler, "is_scale_input_called") or float(self.scheduler.init_noise_sigma) > 1.0001
+
+    def _noise_ratios(self) -> list[float]:
+        """sigma / alpha for every timestep of the scheduler."""
+        count = len(self.scheduler.timesteps)
+        known = getattr(self.scheduler, "sigmas", None)
+        between = hasattr(self.scheduler, "sigmas_interpol") or hasattr(self.scheduler, "noise_sampler_seed")
+        if known is not None and len(known) == count + 1 and not between:
+            return [float(value) for value in known[:-1]]
+        import numpy as np
+
+        cumulative = self.scheduler.alphas_cumprod.double().numpy()
+        table = np.sqrt((1 - cumulative) / np.maximum(cumulative, 1e-12))
+        # The half steps of KDPM2 and DPM++ SDE lie between training timesteps.
+        points = self.scheduler.timesteps.double().numpy()
+        return [float(v) for v in np.exp(np.interp(points, np.arange(len(table)), np.log(table)))]
+
+    # -- the arithmetic, which is the scheduler's -------------------------------------------------------
+
+    def scale_input(self, latents: Tensor, timestep: Tensor) -> Tensor:
+        """What the U-Net wants to see of the latents."""
+        scaled: Tensor = self.scheduler.scale_model_input(latents, timestep)
+        return scaled
+
+    def add_noise(self, image: Tensor, noise: Tensor) -> Tensor:
+        """Clean latents noised for the first visited step; without steps, the latents themselves."""
+        timesteps = self.host_timesteps[:1].repeat(image.shape[0])
+        if len(timesteps) == 0:
+            return image
+        noised: Tensor = self.scheduler.add_noise(image, noise, timesteps)
+        return noised
+
+    def step_arguments(self, generators: list[Generator], seeds: Sequence[int], eta: float) -> dict[str, Any]:
+        """Keyword arguments of the scheduler's ``step``."""
+        if eta and "eta" not in self._arguments:
+            raise RequestError(f"eta is {eta}, but scheduler {type(self.scheduler).__name__} has none; use ddim, or eta 0")
+        if hasattr(self.scheduler, "noise_sampler_seed"):
+            self.scheduler.noise_sampler_seed = list(seeds)  # else it draws one from the global generator
+        arguments: dict[str, Any] = {"eta": eta} if "eta" in self._arguments else {}
+        if "generator" in self._arguments:
+            arguments["generator"] = generators
+        return arguments
+
+    def to_x0(self, output: Tensor, latents: Tensor, alpha: float, sigma: float) -> Tensor:
+        """The predicted clean latents of a model output."""
+        if hasattr(self.scheduler, "precondition_outputs"):
+            x0: Tensor = self.scheduler.precondition_outputs(latents, output, sigma)
+            return x0
+        kind = self.scheduler.config.prediction_type
+        if kind == "sample":
+            return output
+        if kind == "v_prediction":
+            norm = alpha**2 + sigma**2
+            return (alpha * latents - sigma * norm**0.5 * output) / norm
+        return (latents - sigma * output) / alpha
+
+    def from_x0(self, x0: Tensor, latents: Tensor, alpha: float, sigma: float) -> Tensor:
+        """The model output that predicts ``x0``: the inverse of :meth:`to_x0`."""
+        if hasattr(self.scheduler, "precondition_outputs"):
+            data = self.scheduler.config.sigma_data
+            skip = data**2 / (sigma**2 + data**2)
+            sign = -1.0 if self.scheduler.config.prediction_type == "v_prediction" else 1.0
+            return (x0 - skip * latents) * (sign * (sigma**2 + data**2) ** 0.5 / (sigma * data))
+        kind = self.scheduler.config.prediction_type
+        if kind == "sample":
+            return x0
+        if kind == "v_prediction":
+            norm = alpha**2 + sigma**2
+            return (alpha * latents - norm * x0) / (sigma * norm**0.5)
+        return (latents - alpha * x0) / sigma
