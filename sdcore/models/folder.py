@@ -21,7 +21,7 @@ _KINDS = {
     "unet": ("UNet2DConditionModel",),
     "vae": ("AutoencoderKL", "AutoencoderTiny"),
     "text_encoder": ("CLIPTextModel", "CLIPTextModelWithProjection"),
-    "text_encoder_2": ("CLIPTextModelWithProjection", "CLIPTextModel"),
+    "text_encoder_2": ("CLIPTextModelWithProjection",),
 }
 
 

@@ -192,6 +192,7 @@ def _text_encoder(tokenizer: Any, positions: int, width: int, act: str, projecte
         pad_token_id=tokenizer.pad_token_id,
     )
     model = (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
+    model.config.architectures = [type(model).__name__]
     _spread(model)
     return model
 

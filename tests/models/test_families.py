@@ -48,7 +48,11 @@ def outputs(components: dict[str, Any], tokenizers: dict[str, Any]) -> list[torc
         if name.startswith("text_encoder"):
             tokenizer = tokenizers[name.replace("text_encoder", "tokenizer")]
             ids = tokenizer(
-                PROMPTS, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
+                PROMPTS,
+                padding="max_length",
+                truncation=True,
+                max_length=tokenizer.model_max_length,
+                return_tensors="pt",
             ).input_ids
             text = components[name](ids, output_hidden_states=True)
             found += [ids.float(), text.hidden_states[-2], text[0]]

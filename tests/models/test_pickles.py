@@ -68,7 +68,8 @@ def test_code_is_not_run_even_if_pickles_are_allowed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"", "empty"), (b"<html></html>", "a web page"), (b"PK\x03\x04abc", "truncated|not a checkpoint")]
+    ("content", "words"),
+    [(b"", "empty"), (b"<html></html>", "a web page"), (b"PK\x03\x04abc", "truncated|not a checkpoint")],
 )
 def test_damaged(content: bytes, words: str, tmp_path: Path) -> None:
     file = tmp_path / "model.ckpt"

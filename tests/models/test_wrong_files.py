@@ -40,7 +40,11 @@ FOREIGN = {
     "an upscaler": ["model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight", "model.3.weight"],
     "a U-Net alone, in diffusers": ["conv_in.weight", "down_blocks.0.resnets.0.conv1.weight", "conv_out.bias"],
     "a U-Net alone, without": ["input_blocks.0.0.weight", "input_blocks.1.0.in_layers.0.weight", "out.0.bias"],
-    "another architecture": ["model.diffusion_model.blocks.0.attn.weight", "model.diffusion_model.x", "y"],
+    "a diffusion model of another architecture": [
+        "model.diffusion_model.blocks.0.attn.weight",
+        "model.diffusion_model.x",
+        "y",
+    ],
     "nothing known (its 3 tensors begin with 'aa'": ["aa", "bb", "cc"],
 }
 
@@ -89,7 +93,7 @@ def test_truncated(keep: float, tmp_path: Path) -> None:
     file = save_single_file(tiny_folder("sd1"), "sd1", tmp_path / "model.safetensors")
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * keep)])
-    with pytest.raises(ModelError, match="truncated|cut off") as raised:
+    with pytest.raises(ModelError, match=r"truncated|cut off") as raised:
         load_model(file)
     assert str(len(content)) in str(raised.value) or "header" in str(raised.value)
 
@@ -103,7 +107,11 @@ def test_too_long(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "words"),
-    [("edm_mean", "Playground"), ("edm_vpred.sigma_max", "CosXL"), ("model.diffusion_model.label_emb.weight", "upscaler")],
+    [
+        ("edm_mean", "Playground"),
+        ("edm_vpred.sigma_max", "CosXL"),
+        ("model.diffusion_model.label_emb.weight", "upscaler"),
+    ],
 )
 def test_relatives_that_need_another_sampler(key: str, words: str, tmp_path: Path) -> None:
     extra = {key: torch.zeros(4)}
@@ -119,7 +127,11 @@ def test_relatives_that_need_another_sampler(key: str, words: str, tmp_path: Pat
         ("sd1", "cond_stage_model.", "has no text_encoder .* components={'text_encoder'"),
         ("sdxl", "conditioner.embedders.0.", "has no text_encoder .* components={'text_encoder'"),
         ("sd1", "model.diffusion_model.time_embed.", "time_embedding.linear_1.weight is missing"),
-        ("sd1", "model.diffusion_model.input_blocks.1.0.in_layers.2", "U-Net is not complete .*down_blocks.0.resnets.0"),
+        (
+            "sd1",
+            "model.diffusion_model.input_blocks.1.0.in_layers.2",
+            "U-Net is not complete .*down_blocks.0.resnets.0",
+        ),
         ("sd1", "first_stage_model.encoder.conv_in", "VAE is not complete .*encoder.conv_in.weight"),
         ("sd1", "cond_stage_model.transformer.text_model.embeddings.token", "text_encoder is not complete"),
     ],
@@ -135,6 +147,13 @@ def test_vocabulary_without_a_tokenizer(tmp_path: Path) -> None:
     file = save_single_file(tiny_folder("sd1"), "sd1", tmp_path / "model.safetensors")
     with pytest.raises(ModelError, match=r"not the 49408 of CLIP.*components=\{'tokenizer': folder\}"):
         load_model(file)
+
+
+def resized_unet(folder: Path, **changes: object) -> object:
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    return UNet2DConditionModel.from_config(config | changes)
 
 
 @pytest.fixture
@@ -171,7 +190,7 @@ def test_missing_shard(copy: Path) -> None:
     file.unlink()
     index = copy / "unet" / "diffusion_pytorch_model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "part-1.safetensors"}}))
-    with pytest.raises(ModelError, match="part-1.safetensors.*not there"):
+    with pytest.raises(ModelError, match=r"part-1.safetensors.*not there"):
         load_model(copy)
     index.write_text(json.dumps({"weight_map": {"a": "../../outside.safetensors"}}))
     with pytest.raises(ModelError, match="outside its folder"):
@@ -190,7 +209,7 @@ def test_shape_mismatch_names_the_key_and_both_shapes(copy: Path) -> None:
 def test_weights_of_a_larger_model(copy: Path) -> None:
     file = copy / "text_encoder" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"num_hidden_layers": 2}))
-    with pytest.raises(ModelError, match="encoder.layers.2.* has no place"):
+    with pytest.raises(ModelError, match=r"encoder.layers.2.* has no place"):
         load_model(copy)
 
 
@@ -198,8 +217,10 @@ def test_components_of_different_models(tmp_path: Path) -> None:
     wide = tiny_folder("sdxl")
     with pytest.raises(ModelError, match="text encoding is 128 wide and the U-Net expects 64"):
         load_model(tiny_folder("sd1"), components={"text_encoder": wide / "text_encoder_2"})
-    with pytest.raises(ModelError, match="takes 168 added values"):
+    with pytest.raises(ModelError, match="a CLIPTextModel; as text_encoder_2 sdcore takes"):
         load_model(tiny_folder("refiner"), components={"text_encoder_2": wide / "text_encoder"})
+    with pytest.raises(ModelError, match=r"takes 176 added values, but 128 .* make 188 or 178"):
+        load_model(wide, components={"unet": resized_unet(wide, addition_time_embed_dim=10)})
 
 
 def test_channels_that_fit_no_task(copy: Path) -> None:
@@ -304,7 +325,7 @@ def test_arguments(tmp_path: Path) -> None:
         load_model(tmp_path / "nothing")
     text = tmp_path / "notes.txt"
     text.write_text("hello")
-    with pytest.raises(ModelError, match="reads diffusers folders and .safetensors files"):
+    with pytest.raises(ModelError, match=r"reads diffusers folders and .safetensors files"):
         load_model(text)
     if not torch.cuda.is_available():
         with pytest.raises(ModelError, match="finds no CUDA device"):

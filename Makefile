@@ -1,0 +1,47 @@
+# Two commands: `make demo` draws pictures, `make test` runs every test. Both set everything up first.
+PYTHON ?= python3
+VENV ?= .venv
+PLUGINS := $(sort $(dir $(wildcard plugins/*/pyproject.toml))) plugin_template/
+STAMP := $(VENV)/.installed
+BIN := $(VENV)/bin
+
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-slow lint docs bench clean
+.DELETE_ON_ERROR:
+
+# torch first and by its exact version: any other spec can pull gigabytes of CUDA packages.
+$(BIN)/.python: constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv "$(VENV)"
+	"$(BIN)/pip" install -q $$(cat constraints.txt)
+	touch $@
+
+$(STAMP): $(BIN)/.python pyproject.toml $(PLUGINS:%=%pyproject.toml)
+	"$(BIN)/pip" install -q -e ".[dev]" $(PLUGINS:%=-e "./%")
+	touch $@
+
+demo: $(STAMP)
+	"$(BIN)/sdcore" demo --out demo-out
+
+test: $(STAMP) lint
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -m "not slow and not gpu"
+
+test-slow: $(STAMP)
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -m "slow and not gpu"
+
+lint: $(STAMP)
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
+	"$(BIN)/mypy"
+
+# The generated pages of docs/reference; `make test` compares them with the code.
+docs: $(STAMP)
+	"$(BIN)/python" docs/generate.py
+
+bench: $(STAMP)
+	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/overhead.py
+
+clean:
+	rm -rf "$(VENV)" demo-out build dist .mypy_cache .ruff_cache .pytest_cache

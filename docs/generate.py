@@ -1,0 +1,148 @@
+"""Write docs/reference from the code: hooks, ports, request fields, schedulers. `--check` compares instead.
+
+Run it with `make docs`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from sdcore.discovery import discover, hook_methods
+from sdcore.plugin import HOOKS, Plugin
+from sdcore.ports import PORTS, Port
+from sdcore.request import ALIASES, GenerateRequest
+from sdcore.schedulers import BUILTIN, SPACINGS
+
+DOCS = Path(__file__).parent
+NOTE = "<!-- Written by docs/generate.py (`make docs`) from the code; edit that. -->\n\n"
+
+
+def hooks_page() -> str:
+    """Every hook with its ports, its smallest example, and who uses it."""
+    page = NOTE + (
+        "# Hooks and ports\n\n"
+        "A plugin overrides hooks; a hook contributes stages to ports; stages are plain functions that the engine "
+        "calls, in an order that `sdcore explain` prints. All contributing hooks of a run are called before anything "
+        "is computed, so conflicts are found first. [lifecycle](../explanation/lifecycle.md) shows when each fires.\n\n"
+        "| kind | law |\n|---|---|\n"
+        "| chain | value in, value out, folded in order; None means unchanged; shape, dtype and device must stay "
+        "unless the port says otherwise |\n"
+        "| sum | all contributions are added, or merged by the law that the port states; they commute |\n"
+        "| choose | at most one claimant; a second one is an error before the run, naming both |\n"
+        "| around | `fn(args, call_next)`: may change the arguments, call several times, or not at all |\n\n"
+        "Order within a port: phase, then `before=`/`after=`, then the order in `use`, then name. What stages receive "
+        "is described in [`sdcore/stages.py`](../../sdcore/stages.py).\n\n"
+        "| hook | port | kind | stage |\n|---|---|---|---|\n"
+    )
+    for port in PORTS:
+        page += f"| [{port.hook}](#{port.hook}) | {port.name} | {port.kind} | `{_cell(port.signature)}` |\n"
+    for hook in HOOKS:
+        page += "\n" + _hook(hook)
+    return page
+
+
+def _hook(hook: str) -> str:
+    method = getattr(Plugin, hook)
+    summary, sections = _sections(inspect.getdoc(method) or "")
+    signature = f"{hook}{str(inspect.signature(method)).replace(chr(39), '')}"
+    text = f"## {hook}\n\n```python\n@hookimpl\ndef {signature}: ...\n```\n\n{summary}\n\n"
+    text += "".join(f"* **{title}:** {body}\n" for title, body in sections)
+    ports = [port for port in PORTS if port.hook == hook]
+    if ports:
+        text += "\n| port | kind | stage | what it does |\n|---|---|---|---|\n" + "".join(_port(port) for port in ports)
+    example = DOCS / "examples" / f"{hook}.py"
+    source = example.read_text().split('"""', 2)
+    text += f"\n{source[1].strip()}\n\n```python\n{source[2].strip()}\n```\n"
+    return text + f"\nUsed by: {_users(hook)}.\n"
+
+
+def _port(port: Port[Any]) -> str:
+    doc = port.doc
+    if port.phases:
+        doc += f" Phases: {' → '.join(f'`{phase}`' for phase in port.phases)} (default `{port.default_phase}`)."
+    if port.per_site:
+        doc += " Takes `sites=`."
+    return f"| `ports.{port.name}` | {port.kind} | `{_cell(port.signature)}` | {_cell(doc)} |\n"
+
+
+def _sections(doc: str) -> tuple[str, list[tuple[str, str]]]:
+    head, _, rest = doc.partition("\n\nWhen:")
+    found: list[tuple[str, str]] = []
+    for line in ("When:" + rest).splitlines():
+        title, colon, body = line.partition(":")
+        if colon and title in ("When", "Returns", "Order", "Errors"):
+            found.append((title, body.strip()))
+        elif line.strip():
+            found[-1] = (found[-1][0], f"{found[-1][1]} {line.strip()}")
+    return " ".join(head.split()), [(title, body.replace("``", "`")) for title, body in found]
+
+
+def _users(hook: str) -> str:
+    ours = {path.parent.name for path in DOCS.parent.glob("plugins/*/pyproject.toml")} | {"sdcore-template"}
+    records = [record for record in discover() if record.distribution in ours and record.factory is not None]
+    used = [record.name for record in records if record.factory and hook in hook_methods(record.factory)]
+    links = [f"`{name}`" for name in used]
+    return ", ".join([*links, f"[docs/examples/{hook}.py](../examples/{hook}.py)"])
+
+
+def request_page() -> str:
+    """The fields of a request."""
+    page = NOTE + (
+        "# Request\n\nThe fields of `GenerateRequest`: keyword arguments of `engine.generate`, flags of `sdcore "
+        "generate`, keys of a JSON request, and what the record keeps.\n\n| field | default | meaning |\n|---|---|---|\n"
+    )
+    for name, field in GenerateRequest.model_fields.items():
+        default = "`()`" if name == "use" else f"`{field.default!r}`"
+        page += f"| `{name}` | {default} | {_cell(field.description or '')}{_range(field)} |\n"
+    page += "\nOther spellings that are accepted:\n\n| spelling | field |\n|---|---|\n"
+    return page + "".join(f"| `{alias}` | `{name}` |\n" for alias, name in ALIASES.items())
+
+
+def _range(field: Any) -> str:
+    limits = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    found = [
+        f"{sign} {getattr(mark, key)}" for mark in field.metadata for key, sign in limits.items() if hasattr(mark, key)
+    ]
+    return f" ({', '.join(found)})" if found else ""
+
+
+def schedulers_page() -> str:
+    """Names and spacings of the schedulers."""
+    page = NOTE + "# Schedulers\n\n`scheduler=\"NAME\"` or `\"NAME-SPACING\"`.\n\n| name | class | what |\n|---|---|---|\n"
+    for name, spec in BUILTIN.items():
+        page += f"| `{name}` | {str(spec.target).rpartition(':')[2]} | {_cell(spec.about)} |\n"
+    page += "\n| spacing | sets |\n|---|---|\n"
+    for name, config in SPACINGS.items():
+        page += f"| `{name}` | {', '.join(f'`{key}={value!r}`' for key, value in config.items())} |\n"
+    return page + "\nA spacing that a class does not have is refused, and the message lists those that it has.\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+PAGES = {"hooks.md": hooks_page, "request.md": request_page, "schedulers.md": schedulers_page}
+
+
+def main() -> int:
+    """Write the pages, or with ``--check`` say which are stale."""
+    for source in (DOCS / "examples").glob("*.py"):
+        ast.parse(source.read_text())
+    stale = []
+    for name, make in PAGES.items():
+        path, text = DOCS / "reference" / name, make()
+        if "--check" in sys.argv:
+            stale += [name] if not path.exists() or path.read_text() != text else []
+        else:
+            path.write_text(text)
+    if stale:
+        print(f"stale: {', '.join(stale)}; run `make docs`", file=sys.stderr)
+    return bool(stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,333 @@
+"""The same work done twice, by sdcore and by the diffusers pipeline of the family, and how far apart they are.
+
+Nothing here is taken from sdcore's own tables: which diffusers class a scheduler's short name stands for, and
+what its suffix sets, is written down a second time.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import diffusers
+import torch
+from PIL import Image
+
+from sdcore import Engine, Plugin, hookimpl, ports
+from sdcore.testing.tiny import tiny_folder
+
+MODELS: Mapping[str, tuple[str, str]] = {
+    "sd1": ("sd1", "epsilon"),
+    "sd2": ("sd2", "epsilon"),
+    "sd2-v": ("sd2", "v_prediction"),
+    "sdxl": ("sdxl", "epsilon"),
+    "refiner": ("refiner", "epsilon"),
+}
+"""Name to family and prediction type."""
+
+PIPELINES: Mapping[tuple[str, str], str] = {
+    ("sd1", "txt2img"): "StableDiffusionPipeline",
+    ("sd1", "img2img"): "StableDiffusionImg2ImgPipeline",
+    ("sd2", "txt2img"): "StableDiffusionPipeline",
+    ("sd2", "img2img"): "StableDiffusionImg2ImgPipeline",
+    ("sdxl", "txt2img"): "StableDiffusionXLPipeline",
+    ("sdxl", "img2img"): "StableDiffusionXLImg2ImgPipeline",
+    ("refiner", "img2img"): "StableDiffusionXLImg2ImgPipeline",
+}
+
+SCHEDULERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "ddpm": ("DDPMScheduler", {}),
+    "ddim": ("DDIMScheduler", {}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "dpm2": ("KDPM2DiscreteScheduler", {}),
+    "dpm2-a": ("KDPM2AncestralDiscreteScheduler", {}),
+    "dpmpp-2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+    "dpmpp-2m-sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "dpmpp-3m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 3}),
+    "dpmpp-2s": ("DPMSolverSinglestepScheduler", {"lower_order_final": True}),
+    "dpmpp-sde": ("DPMSolverSDEScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "deis": ("DEISMultistepScheduler", {}),
+    "sa-solver": ("SASolverScheduler", {}),
+    "lcm": ("LCMScheduler", {}),
+    "tcd": ("TCDScheduler", {}),
+    "edm-euler": ("EDMEulerScheduler", {}),
+    "edm-dpmpp-2m": ("EDMDPMSolverMultistepScheduler", {}),
+    "ddim-inverse": ("DDIMInverseScheduler", {}),
+}
+SUFFIXES: Mapping[str, Mapping[str, Any]] = {
+    "karras": {"use_karras_sigmas": True},
+    "exponential": {"use_exponential_sigmas": True},
+    "beta": {"use_beta_sigmas": True},
+    "trailing": {"timestep_spacing": "trailing"},
+    "leading": {"timestep_spacing": "leading"},
+    "linspace": {"timestep_spacing": "linspace"},
+    "zsnr": {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
+}
+# Classes that take the setting and make nothing of it.
+DEAF = {
+    ("lcm", "trailing"), ("lcm", "leading"), ("lcm", "linspace"),
+    ("tcd", "trailing"), ("tcd", "leading"), ("tcd", "linspace"), ("ddim-inverse", "linspace"),
+}  # fmt: skip
+SEEDS = (5, 2**40 + 1, 7)
+SIZE = 32
+PROMPT, NEGATIVE = "a red cat, photo of the house", "blue dog"
+TOLERANCE = 1e-5
+
+
+def variants() -> list[str]:
+    """Every name with every suffix that its class knows, without the plain names."""
+    found = []
+    for name, (class_name, _) in SCHEDULERS.items():
+        known = inspect.signature(getattr(diffusers, class_name).__init__).parameters
+        found += [
+            f"{name}-{suffix}"
+            for suffix, fields in SUFFIXES.items()
+            if all(key in known for key in fields) and (name, suffix) not in DEAF
+        ]
+    return found
+
+
+def applies(model: str, task: str, scheduler: str) -> bool:
+    """Whether both sides can do it, and it means something."""
+    if scheduler.endswith("-zsnr"):  # noise without any picture in it has no epsilon to predict
+        return MODELS[model][1] == "v_prediction"
+    # DDIM's inverse walks from a picture to its noise; it has no add_noise for a start in between.
+    return not (scheduler.startswith("ddim-inverse") and task == "img2img")
+
+
+def diffusers_scheduler(pipe: Any, name: str | None, seeds: Sequence[int]) -> Any:
+    """A scheduler as a user of diffusers makes it from the pipeline's own."""
+    if name is None:
+        return type(pipe.scheduler).from_config(pipe.scheduler.config)
+    base, suffix = (name, "") if name in SCHEDULERS else name.rsplit("-", 1)
+    class_name, fields = SCHEDULERS[base]
+    fields = {**fields, **SUFFIXES.get(suffix, {})}
+    if base == "dpmpp-sde":
+        fields["noise_sampler_seed"] = list(seeds)
+    return getattr(diffusers, class_name).from_config(pipe.scheduler.config, **fields)
+
+
+class Recorder(Plugin):
+    """Keeps the latents of every step."""
+
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.latents: list[torch.Tensor] = []
+        self.timesteps: list[float] = []
+
+    @hookimpl
+    def step(self, run: Any) -> Any:
+        def keep(step: Any, latents: torch.Tensor) -> None:
+            self.latents.append(latents.clone())
+            self.timesteps.append(step.timestep)
+
+        return ports.latents_out(keep)
+
+
+@dataclass
+class Trace:
+    """What one side did."""
+
+    timesteps: list[float] = field(default_factory=list)
+    latents: list[torch.Tensor] = field(default_factory=list)
+    images: list[Image.Image] = field(default_factory=list)
+
+
+@dataclass
+class Both:
+    """One model, loaded by both sides from one folder."""
+
+    name: str
+    engine: Engine
+    pipes: dict[str, Any]
+
+    def sdcore(self, **fields: Any) -> Trace:
+        """Run sdcore, keeping the latents of every step."""
+        recorder: Any = self.engine.host.plugin("recorder")
+        recorder.latents, recorder.timesteps = [], []
+        result = self.engine.generate(use=["recorder"], **fields)
+        return Trace(recorder.timesteps, recorder.latents, result.images)
+
+    def diffusers(self, task: str, scheduler: str | None, seeds: Sequence[int], **arguments: Any) -> Trace:
+        """Run the pipeline of diffusers, keeping the latents of every step."""
+        pipe, trace = self.pipes[task], Trace()
+        own = pipe.scheduler
+        pipe.scheduler = diffusers_scheduler(pipe, scheduler, seeds)
+
+        def keep(_pipe: Any, _index: int, timestep: Any, given: dict[str, Any]) -> dict[str, Any]:
+            trace.timesteps.append(float(timestep))
+            trace.latents.append(given["latents"].clone())
+            return given
+
+        try:
+            output = pipe(
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                num_images_per_prompt=len(seeds),
+                callback_on_step_end=keep,
+                **arguments,
+            )
+        finally:
+            pipe.scheduler = own
+        if arguments.get("output_type") == "latent":
+            trace.latents.append(output.images)
+        else:
+            trace.images = list(output.images)
+        return trace
+
+    def pair(
+        self,
+        task: str,
+        scheduler: str | None,
+        seeds: Sequence[int] = SEEDS[:1],
+        *,
+        ours: Mapping[str, Any] | None = None,
+        theirs: Mapping[str, Any] | None = None,
+        **shared: Any,
+    ) -> tuple[Trace, Trace]:
+        """Both sides on the same work, ``shared`` in the spelling of diffusers.
+
+        ``ours`` and ``theirs`` are fields for one side only.
+        """
+        shared = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "output_type": "latent", **shared}
+        if "timesteps" not in shared and "sigmas" not in shared:
+            shared.setdefault("num_inference_steps", 4)
+        sizes = {} if task == "img2img" else {"height": SIZE, "width": SIZE}
+        if task == "img2img":
+            shared.setdefault("image", init_image())
+            shared.setdefault("strength", 0.6)
+        first = self.sdcore(scheduler=scheduler, seeds=seeds, batch_size=len(seeds), **sizes, **shared, **(ours or {}))
+        if first.latents and shared["output_type"] == "latent":
+            first.latents.append(first.latents[-1])
+        second = self.diffusers(task, scheduler, seeds, **sizes, **shared, **(theirs or {}))
+        return first, second
+
+
+def difference(ours: Trace, theirs: Trace) -> float:
+    """Largest difference of the latents over all steps, relative to max(1, largest latent of the step).
+
+    Raises:
+        AssertionError: they did not visit the same timesteps, or a latent is not a number.
+    """
+    assert ours.timesteps == theirs.timesteps, (ours.timesteps, theirs.timesteps)
+    assert len(ours.latents) == len(theirs.latents) > 0
+    worst = 0.0
+    for a, b in zip(ours.latents, theirs.latents, strict=True):
+        assert a.shape == b.shape
+        assert b.isfinite().all()
+        worst = max(worst, float((a - b).abs().max()) / max(1.0, float(b.abs().max())))
+    return worst
+
+
+@functools.cache
+def load(name: str, change: Callable[[Any], dict[str, Any]] | None = None) -> Both:
+    """A model on both sides.
+
+    Args:
+        name: one of ``MODELS``.
+        change: makes components, as diffusers' and sdcore's loaders take them, from the folder.
+    """
+    family, prediction_type = MODELS[name]
+    folder = tiny_folder(family, prediction_type=prediction_type)
+    components = change(folder) if change else {}
+    engine = Engine.load(folder, plugins=[Recorder], device="cpu", components=components)
+    pipes = {}
+    first: Any = None
+    for task in ("txt2img", "img2img"):
+        if (family, task) not in PIPELINES:
+            continue
+        kind = getattr(diffusers, PIPELINES[family, task])
+        pipes[task] = kind.from_pretrained(folder, **components) if first is None else kind(**first)
+        pipes[task].set_progress_bar_config(disable=True)
+        if first is None:
+            flags = {"requires_safety_checker": False} if family in ("sd1", "sd2") else {}
+            flags |= {"force_zeros_for_empty_prompt": True} if family == "sdxl" else {}
+            first = {**pipes[task].components, **flags}
+    return Both(name, engine, pipes)
+
+
+@functools.cache
+def init_image(width: int = SIZE, height: int = SIZE) -> Image.Image:
+    """A picture with edges and gradients."""
+    pixels = Image.new("RGB", (width, height))
+    for x in range(width):
+        for y in range(height):
+            pixels.putpixel((x, y), (x * 255 // width, y * 255 // height, 255 * ((x // 5 + y // 7) % 2)))
+    return pixels
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the matrix."""
+
+    model: str
+    task: str
+    scheduler: str
+    guidance: float = 7.5
+    rescale: float = 0.0
+    count: int = 1
+
+    def __str__(self) -> str:
+        rescale = f"-rescale{self.rescale}" if self.rescale else ""
+        return f"{self.model}-{self.task}-{self.scheduler}-cfg{self.guidance}{rescale}-x{self.count}"
+
+    def run(self) -> float:
+        """How far apart sdcore and diffusers are."""
+        fields: dict[str, Any] = {"guidance_scale": self.guidance}
+        if self.rescale:
+            fields["guidance_rescale"] = self.rescale
+        if self.task == "img2img":
+            fields["num_inference_steps"] = 6
+        return difference(*load(self.model).pair(self.task, self.scheduler, SEEDS[: self.count], **fields))
+
+
+def settings(model: str, task: str) -> list[tuple[float, float, int]]:
+    """(guidance, rescale, pictures) that the pipeline of diffusers has."""
+    kind = getattr(diffusers, PIPELINES[MODELS[model][0], task])
+    rescales = "guidance_rescale" in inspect.signature(kind.__call__).parameters
+    guidances = [(1.0, 0.0), (7.5, 0.0)] + ([(7.5, 0.7)] if rescales else [])
+    return [(guidance, rescale, count) for guidance, rescale in guidances for count in (1, len(SEEDS))]
+
+
+def tasks() -> Iterator[tuple[str, str]]:
+    """(model, task) of every pipeline class that diffusers has."""
+    for model, (family, _) in MODELS.items():
+        for task in ("txt2img", "img2img"):
+            if (family, task) in PIPELINES:
+                yield model, task
+
+
+def every_cell() -> Iterator[Cell]:
+    """The complete cross product."""
+    for model, task in tasks():
+        for scheduler in [*SCHEDULERS, *variants()]:
+            if applies(model, task, scheduler):
+                for guidance, rescale, count in settings(model, task):
+                    yield Cell(model, task, scheduler, guidance, rescale, count)
+
+
+def chosen_cells() -> Iterator[Cell]:
+    """Every model, task and scheduler, with the settings taken in turn; every variant on one model and task."""
+    places = list(tasks())
+    for number, (model, task) in enumerate(places):
+        choices = settings(model, task)
+        for turn, scheduler in enumerate(SCHEDULERS):
+            if applies(model, task, scheduler):
+                guidance, rescale, count = choices[(turn + number) % len(choices)]
+                yield Cell(model, task, scheduler, guidance, rescale, count)
+    turn = 0
+    for scheduler in variants():
+        fitting = [place for place in places if applies(*place, scheduler)]
+        model, task = fitting[turn % len(fitting)]
+        choices = settings(model, task)
+        guidance, rescale, count = choices[turn % len(choices)]
+        yield Cell(model, task, scheduler, guidance, rescale, count)
+        turn += 1
