@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from .record import Record, shown
 
@@ -15,6 +16,8 @@ def differences(
     device: str,
     dtype: str,
     threads: int,
+    platform: str | None = None,
+    scheduler: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Say, a sentence each, what is other here than where the record was made and may change the picture.
 
@@ -25,6 +28,8 @@ def differences(
         device: the device, dtype and threads of a run here, spelled as in the record.
         dtype: see ``device``.
         threads: see ``device``.
+        platform: see ``device``; None leaves it out.
+        scheduler: the settings that the model here gives its scheduler; None leaves them out.
 
     Returns:
         The sentences; empty if nothing differs. Texts out of the record have no control characters.
@@ -44,6 +49,14 @@ def differences(
             found.append(f"the model that made it had a component {shown(name)} that is not in the one here")
         elif made != here:
             found.append(f"{shown(name)} {made[:10]} of the model made it, another one ({here[:10]}) is here")
+    if scheduler is not None:
+        for name in sorted(record.model.scheduler.keys() | scheduler.keys()):
+            # What diffusers writes beside the settings.
+            if not name.startswith("_diffusers") and record.model.scheduler.get(name) != scheduler.get(name):
+                was, here = shown(record.model.scheduler.get(name)), shown(scheduler.get(name))
+                found.append(f"the model's scheduler had {shown(name)} {was}, here it has {here}")
+    if platform is not None and record.platform != platform:
+        found.append(f"it was made on {shown(record.platform) or 'a platform not named'}, here it is {platform}")
     for what, was, here in (("device", record.device, device), ("dtype", record.dtype, dtype)):
         if was != here:
             found.append(f"it was made on {what} {shown(was)}, here it is {here}")

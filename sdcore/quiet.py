@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import re
 import sys
 import threading
 import warnings
@@ -98,8 +97,3 @@ def _switches(name: str) -> Iterator[tuple[Callable[[], bool], Callable[[], None
     else:
         log = importlib.import_module(f"{name}.utils.logging")
         yield log.is_progress_bar_enabled, log.enable_progress_bar, log.disable_progress_bar
-
-
-def quiet_message(text: str) -> str:
-    """A message for one line of a terminal: control characters, which could move the cursor, are shown as ``?``."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "?", text)

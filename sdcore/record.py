@@ -30,7 +30,7 @@ class _Part(BaseModel):
 
 
 class ModelRecord(_Part):
-    """The model that made a picture: its family, where it came from, SHA-256 of every component.
+    """The model that made a picture: its family, where it came from, SHA-256 of every component, its scheduler's settings.
 
     Of an absolute path only the last part is kept as ``source``: the picture may be published.
     """
@@ -38,6 +38,12 @@ class ModelRecord(_Part):
     family: Line
     source: Line
     components: dict[str, Sha256]
+    scheduler: dict[str, Any] = {}
+
+    @field_validator("scheduler")
+    @classmethod
+    def _plain_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return _json_copy(value)
 
     @field_validator("source")
     @classmethod
@@ -59,7 +65,8 @@ class Record(_Part):
 
     Attributes:
         schema_version: the version of this layout.
-        software: name to version, of sdcore, torch, diffusers, transformers and every plugin used.
+        software: name to version, of sdcore, the libraries that compute, and every plugin used; for a plugin that
+            is a class without a package, ``"plugin NAME"`` to the hash of its file.
         model: the model.
         request: the request as JSON, every file replaced by ``{"asset": name, "sha256": hex}``.
         assets: the files that the request named.
@@ -69,6 +76,7 @@ class Record(_Part):
         device: the device, such as ``"cpu"``.
         dtype: such as ``"float32"``.
         threads: intra-op threads of torch.
+        platform: what computed: system, machine, vector instructions or GPU.
         plan: the compiled plan, lines of ``"port: plugin"`` in the order in which they ran.
         metadata: what plugins added, each under its own name. A plugin's ``"parameters"`` in it, a dict of
             texts or numbers, is appended to the text that other tools read.
@@ -86,6 +94,7 @@ class Record(_Part):
     device: Line
     dtype: Line
     threads: Annotated[int, Field(ge=1)]
+    platform: Line = ""
     plan: tuple[Line, ...] = ()
     metadata: dict[str, dict[str, Any]] = {}
     pixels_sha256: Sha256
@@ -93,11 +102,7 @@ class Record(_Part):
     @field_validator("request", "metadata")
     @classmethod
     def _plain_json(cls, value: dict[str, Any]) -> dict[str, Any]:
-        # Through text and back: a copy that nobody else holds, equal to what a reader gets.
-        try:
-            return dict(json.loads(_canonical(value)))
-        except (TypeError, RecursionError) as error:
-            raise ValueError(f"not JSON: {error}") from error
+        return _json_copy(value)
 
     def to_json(self) -> str:
         """This record as one line of ASCII JSON with sorted keys, and its ``digest``."""
@@ -146,6 +151,14 @@ def shown(value: object) -> str:
     """A value out of a record for a terminal: without control characters, and cut to 80 characters."""
     text = "".join(c if c.isprintable() else "?" for c in str(value)[:80])
     return text + "..." if len(str(value)) > 80 else text
+
+
+def _json_copy(value: dict[str, Any]) -> dict[str, Any]:
+    # Through text and back: a copy that nobody else holds, equal to what a reader gets.
+    try:
+        return dict(json.loads(_canonical(value)))
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from error
 
 
 def _canonical(value: object) -> str:

@@ -2,36 +2,70 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import inspect
+import json
 import os
-from collections.abc import Iterator, Mapping
+import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .assets import change_assets, file_asset, is_asset, value_asset
 from .discovery import sdcore_version
+from .errors import ModelError
 from .host import PluginHost
 from .images import image_sha256
-from .models.hashes import of_file as file_hash
+from .models.hashes import of_file
 from .order import Plan
-from .plugin import AssetMark, Options
 from .record import AssetRecord, ModelRecord, Record
 from .request import GenerateRequest
 
 if TYPE_CHECKING:
+    import torch
+
     from .models import Model
     from .resolve import Uses
     from .run import Run
 
 
+#: Distributions whose version can change a pixel.
+LIBRARIES = ("torch", "diffusers", "transformers", "tokenizers", "numpy", "scipy", "torchsde", "pillow")
+
+
 def software(host: PluginHost, plugins: tuple[str, ...]) -> dict[str, str]:
     """Versions of everything that decides a result."""
     found = {"sdcore": sdcore_version()}
-    for name in ("torch", "diffusers", "transformers"):
-        found[name] = importlib.metadata.version(name)
+    for name in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
     for name in plugins:
         record = host.records[name]
-        found[record.distribution if record.distribution != "(given)" else f"plugin {name}"] = record.version
+        if record.distribution == "(given)":
+            found[f"plugin {name}"] = _source_version(record.factory)
+        else:
+            found[record.distribution] = record.version
     return found
+
+
+def _source_version(factory: Any) -> str:
+    """What stands for the version of a class that has none: the hash of the file that it is written in."""
+    try:
+        return f"file {of_file(Path(inspect.getfile(factory)))[:16]}"
+    except (TypeError, OSError, ModelError):
+        return "-"
+
+
+def platform_line(device: torch.device) -> str:
+    """What computes: system, machine, and the vector instructions of the CPU that torch uses, or the GPU."""
+    import torch
+
+    if device.type == "cuda":
+        chip = torch.cuda.get_device_name(device)
+    else:
+        chip = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.system()} {platform.machine()} {chip}"
 
 
 def request_record(
@@ -47,72 +81,22 @@ def request_record(
     assets: list[AssetRecord] = []
     data = request.model_dump(mode="json", exclude_defaults=True, exclude={"use", "image", "seed", "count"})
     if request.image is not None:
-        data["image"] = _asset(assets, image, request.image)
+        named = isinstance(image, str | os.PathLike) and not str(image).startswith("data:")
+        data["image"] = file_asset(assets, image) if named else value_asset(assets, request.image)
     entries = []
     for name, options in uses:
         values: dict[str, Any] = {}
         if options is not None:
-            values = options.model_dump(mode="json")
-            for field, path in asset_fields(options):
-                values[field] = _file_asset(assets, path)
+            dumped = options.model_dump(mode="json", fallback=lambda value: value_asset(assets, value))
+            values = change_assets(
+                type(options),
+                dumped,
+                lambda _, value: value if is_asset(value) else file_asset(assets, value),
+            )
         entries.append({"plugin": name, "options": values})
     if entries:
         data["use"] = entries
     return data, tuple(assets)
-
-
-def asset_fields(options: Options) -> Iterator[tuple[str, str]]:
-    """(field, path) of the options that name files."""
-    for name, field in type(options).model_fields.items():
-        value = getattr(options, name)
-        if value is not None and any(isinstance(mark, AssetMark) for mark in _marks(field)):
-            yield name, str(value)
-
-
-def _marks(field: Any) -> list[Any]:
-    marks = list(field.metadata)
-    for inner in getattr(field.annotation, "__args__", ()):  # Asset | None
-        marks += getattr(inner, "__metadata__", ())
-    return marks
-
-
-def _file_asset(assets: list[AssetRecord], path: str) -> dict[str, str]:
-    file = Path(path)
-    if file.is_file():
-        digest, size = file_hash(file), file.stat().st_size
-    elif file.is_dir():
-        digest, size = _folder_hash(file)
-    else:
-        return {"asset": file.name, "sha256": ""}  # the plugin knows it by another name: a hub id, say
-    asset = AssetRecord(name=file.name, sha256=digest, size=size)
-    if asset not in assets:
-        assets.append(asset)
-    return {"asset": asset.name, "sha256": asset.sha256}
-
-
-def _folder_hash(folder: Path) -> tuple[str, int]:
-    import hashlib
-
-    total, size = hashlib.sha256(), 0
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        total.update(f"{file.relative_to(folder).as_posix()}\0{file_hash(file)}\0".encode())
-        size += file.stat().st_size
-    return total.hexdigest(), size
-
-
-def _asset(assets: list[AssetRecord], given: Any, loaded: Any) -> dict[str, str]:
-    """The input picture: by the file's hash if it was a file, else by its pixels."""
-    import hashlib
-
-    if isinstance(given, str | os.PathLike) and not str(given).startswith("data:"):
-        return _file_asset(assets, str(given))
-    if hasattr(loaded, "tobytes"):
-        digest, size, name = image_sha256(loaded), len(loaded.tobytes()), "pixels"
-    else:
-        raw = loaded.detach().cpu().contiguous().float().numpy().tobytes()
-        digest, size, name = hashlib.sha256(raw).hexdigest(), len(raw), "latents"
-    assets.append(AssetRecord(name=name, sha256=digest, size=size))
-    return {"asset": name, "sha256": digest}
 
 
 def make_record(
@@ -142,7 +126,13 @@ def make_record(
     model: Model = run.model
     return Record(
         software=software(host, run.plugins),
-        model=ModelRecord(family=model.family, source=model.source, components=model.hashes()),
+        model=ModelRecord(
+            family=model.family,
+            source=model.source,
+            components=model.hashes(),
+            # What is no JSON in it (a numpy array, in theory) is named as text: it is compared, never used.
+            scheduler=json.loads(json.dumps(dict(model.scheduler_config), default=str)),
+        ),
         request={**request, "seeds": list(run.seeds)},
         assets=assets,
         seed=run.seeds[place],
@@ -151,6 +141,7 @@ def make_record(
         device=str(run.device),
         dtype=str(run.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
+        platform=platform_line(run.device),
         plan=plan.lines(),
         metadata=metadata,
         pixels_sha256=image_sha256(image),
