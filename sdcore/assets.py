@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -40,14 +41,20 @@ def _fields(model: type[BaseModel], values: Mapping[str, Any], where: str, chang
 
 
 def _walk(annotation: Any, marks: Sequence[Any], value: Any, where: str, change: Change) -> Any:
+    if value is None:
+        return None
     if any(isinstance(mark, AssetMark) for mark in marks):
-        return change(where, value) if isinstance(value, str) or is_asset(value) else value
+        return change(where, value)
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _walk(args[0], args[1:], value, where, change)
     if origin in (Union, types.UnionType):
-        for arg in args:
-            changed = _walk(arg, (), value, where, change)
+        kinds = [arg for arg in args if arg is not type(None)]
+        for kind in kinds:
+            # Of several types, only a text or what stands for a file can be meant as a file.
+            if len(kinds) > 1 and _is_marked(kind) and not (isinstance(value, str) or is_asset(value)):
+                continue
+            changed = _walk(kind, (), value, where, change)
             if changed is not value:
                 return changed
         return value
@@ -62,6 +69,10 @@ def _walk(annotation: Any, marks: Sequence[Any], value: Any, where: str, change:
     if len(args) == 2 and isinstance(value, Mapping):
         return {key: _walk(args[1], (), item, f"{where}.{key}", change) for key, item in value.items()}
     return value
+
+
+def _is_marked(annotation: Any) -> bool:
+    return get_origin(annotation) is Annotated and any(isinstance(mark, AssetMark) for mark in get_args(annotation))
 
 
 def is_asset(value: Any) -> bool:
@@ -81,7 +92,7 @@ def file_asset(assets: list[AssetRecord], path: str | os.PathLike[str]) -> dict[
     if file.is_dir():
         return _known(assets, file.resolve().name or "folder", *folder_sha256(file))
     text = os.fspath(path)
-    return {"asset": file.name if file.is_absolute() else text, "sha256": ""}
+    return {"asset": file.name if file.is_absolute() or text.startswith("~") else text, "sha256": ""}
 
 
 def value_asset(assets: list[AssetRecord], value: Any) -> dict[str, str]:
@@ -117,6 +128,8 @@ def files_below(paths: Iterable[Path]) -> list[Path]:
 
 
 def _known(assets: list[AssetRecord], name: str, digest: str, size: int) -> dict[str, str]:
+    # A file may be named what a record's reader refuses.
+    name = re.sub(r"[/\\\x00-\x1f\x7f]", "?", name.encode("utf-8", "replace").decode())[:255]
     asset = AssetRecord(name=name, sha256=digest, size=size)
     if asset not in assets:
         assets.append(asset)

@@ -1,11 +1,12 @@
-"""Calling stages: the four laws, and the name of whoever breaks one."""
+"""Calling stages: the four kinds, and the name of whoever breaks the law of one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .errors import Cancelled, OutOfMemoryError, PluginError, Withheld
+from .errors import Cancelled, OutOfMemoryError, PluginError, RequestError, SdcoreError, Withheld
+from .laws import same, stamp
 from .order import Stage
 
 _PASS = (PluginError, Cancelled, Withheld, OutOfMemoryError)
@@ -28,7 +29,7 @@ def blame(stage: Stage, error: Exception, step: int | None = None) -> Exception:
     """
     if isinstance(error, _PASS) or is_out_of_memory(error) or getattr(error, "_sdcore_inner", False):
         return error
-    return PluginError(stage.plugin, stage.version, str(stage.port), f"{type(error).__name__}: {error}", step)
+    return broke(stage, f"{type(error).__name__}: {error}", step)
 
 
 def broke(stage: Stage, problem: str, step: int | None = None) -> PluginError:
@@ -37,45 +38,57 @@ def broke(stage: Stage, problem: str, step: int | None = None) -> PluginError:
 
 
 def call(stage: Stage, *args: Any, step: int | None = None) -> Any:
-    """Call one stage, naming it in the error."""
+    """Call one stage, naming it in the error. Changing an argument in place is one: others see it too."""
+    kind, law = stage.port.kind, stage.port.law
+    watched = kind != "around"
+    before = [stamp(arg) for arg in args] if watched else None
     try:
-        return stage.fn(*args)
+        result = stage.fn(*args)
     except Exception as error:  # noqa: BLE001 - every error of a plugin is raised again with its name
         blamed = blame(stage, error, step)
         raise blamed from (None if blamed is error else error)
+    if watched and [stamp(arg) for arg in args] != before:
+        raise broke(stage, "it changed what it was given in place, which others see too; return a changed copy", step)
+    # A choose port's law is about the arguments; the law that chains share is about a value that the caller has.
+    return checked(stage, args[0], result, step) if kind == "choose" and law is not same else result
 
 
 def checked(stage: Stage, old: Any, new: Any, step: int | None = None) -> Any:
-    """``new`` if it keeps the law of a chain: same type, and for tensors same shape, dtype and device."""
-    shape = getattr(old, "shape", None)
-    if shape is None:
-        if not isinstance(new, type(old)):
-            raise broke(stage, f"it returned {type(new).__name__}, expected {type(old).__name__} or None", step)
-    elif getattr(new, "shape", None) != shape or new.dtype != old.dtype or new.device != old.device:
-        raise broke(
-            stage,
-            f"it returned {_describe(new)}, expected {_describe(old)}: shape, dtype and device must stay",
-            step,
-        )
+    """``new`` if it keeps the law of the stage's port."""
+    problem = stage.port.law(old, new)
+    if problem:
+        raise broke(stage, problem, step)
     return new
 
 
 def chain(stages: Iterable[Stage], value: Any, step: int | None = None, check: bool = True) -> Any:
     """Fold ``value`` through stages that take it as their only argument."""
     for stage in stages:
-        result = call(stage, value, step=step)
-        if result is not None:
-            value = checked(stage, value, result, step) if check else result
+        value = _link(stage, value, call(stage, value, step=step), step, check)
     return value
 
 
 def chain_at(stages: Iterable[Stage], where: Any, value: Any, step: int | None = None, check: bool = True) -> Any:
     """Fold ``value`` through stages that take (where, value)."""
     for stage in stages:
-        result = call(stage, where, value, step=step)
-        if result is not None:
-            value = checked(stage, value, result, step) if check else result
+        value = _link(stage, value, call(stage, where, value, step=step), step, check)
     return value
+
+
+def _link(stage: Stage, value: Any, result: Any, step: int | None, check: bool) -> Any:
+    if result is None:
+        return value
+    # Laws of their own hold always; `check=False` lifts only the one that all chains share.
+    return checked(stage, value, result, step) if check or stage.port.law is not same else result
+
+
+def add(stages: Iterable[Stage], total: Any, *args: Any, step: int | None = None) -> Any:
+    """``total`` with what every stage of a sum gives for ``args`` added to it; None adds nothing."""
+    for stage in stages:
+        term = call(stage, *args, step=step)
+        if term is not None:
+            total = total + checked(stage, total, term, step)
+    return total
 
 
 def onion(stages: tuple[Stage, ...], core: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -90,24 +103,39 @@ def onion(stages: tuple[Stage, ...], core: Callable[[Any], Any]) -> Callable[[An
             error._sdcore_inner = True  # type: ignore[attr-defined]  # not the fault of the stages outside
             raise
 
-    wrapped = innermost
+    wrapped: Callable[[Any], Any] = innermost
     for stage in reversed(stages):
         wrapped = _layer(stage, wrapped)
     return wrapped
 
 
 def _layer(stage: Stage, call_next: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    law = stage.port.law
+
     def layer(args: Any) -> Any:
         step = getattr(getattr(args, "step", None), "index", None)
-        result = call(stage, args, call_next, step=step)
+
+        def onwards(passed: Any) -> Any:
+            if passed is args:
+                return call_next(passed)
+            if not isinstance(passed, type(args)):
+                problem = f"it called call_next with {type(passed).__name__}, expected {type(args).__name__}"
+                raise broke(stage, problem, step)
+            try:
+                return call_next(passed)
+            except Exception as error:
+                # What the core does with arguments that a stage made is that stage's to answer for.
+                known = isinstance(error, SdcoreError) and not isinstance(error, RequestError)
+                if known or is_out_of_memory(error) or not getattr(error, "_sdcore_inner", False):
+                    raise
+                raise broke(stage, f"what it passed on made {type(error).__name__}: {error}", step) from error
+
+        result = call(stage, args, onwards, step=step)
         if result is None:
             raise broke(stage, "it returned None; an around stage must return a value, usually call_next(args)", step)
+        problem = law(args, result)
+        if problem:
+            raise broke(stage, problem, step)
         return result
 
     return layer
-
-
-def _describe(value: Any) -> str:
-    if not hasattr(value, "shape"):
-        return type(value).__name__
-    return f"{tuple(value.shape)} {value.dtype} on {value.device}"

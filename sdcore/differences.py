@@ -51,8 +51,7 @@ def differences(
             found.append(f"{shown(name)} {made[:10]} of the model made it, another one ({here[:10]}) is here")
     if scheduler is not None:
         for name in sorted(record.model.scheduler.keys() | scheduler.keys()):
-            # What diffusers writes beside the settings.
-            if not name.startswith("_diffusers") and record.model.scheduler.get(name) != scheduler.get(name):
+            if record.model.scheduler.get(name) != scheduler.get(name):
                 was, here = shown(record.model.scheduler.get(name)), shown(scheduler.get(name))
                 found.append(f"the model's scheduler had {shown(name)} {was}, here it has {here}")
     if platform is not None and record.platform != platform:

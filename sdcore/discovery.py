@@ -11,10 +11,15 @@ from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from .plugin import HOOKS, PROJECT, Options, Plugin, nearest
+from .errors import PluginLoadError
+from .plugin import HOOKS, PROJECT, Plugin
+from .plugin_class import check_class, hook_methods
 
 GROUP = "sdcore.plugins"
 DISABLE = "SDCORE_DISABLE"
+GIVEN = "(given)"
+INSTALLED = "installed"
+"""In ``plugins=[...]``: everything that is installed."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,8 @@ class PluginRecord:
 
     @property
     def label(self) -> str:
-        """Distribution and version, as errors name it."""
-        return f"{self.distribution} {self.version}"
+        """Distribution and version, as errors name it; the class, if that was given to the engine."""
+        return f"class {self.origin}" if self.distribution == GIVEN else f"{self.distribution} {self.version}"
 
     @property
     def hooks(self) -> tuple[str, ...]:
@@ -71,45 +76,43 @@ def discover(only: Iterable[str] | None = None) -> list[PluginRecord]:
     """
     wanted = None if only is None else frozenset(only)
     blocked = disabled_names()
-    found: dict[str, list[PluginRecord]] = {}
+    found: dict[str, list[tuple[PluginRecord, Any]]] = {}
     for entry in importlib.metadata.entry_points(group=GROUP):
-        if wanted is not None and entry.name not in wanted:
-            continue
-        distribution = entry.dist
-        record = PluginRecord(
-            entry.name,
-            distribution.name if distribution else "(unknown)",
-            distribution.version if distribution else "?",
-            entry.value,
-        )
-        if entry.name in blocked or "*" in blocked:
+        if wanted is None or entry.name in wanted:
+            found.setdefault(entry.name, []).append((_record(entry), entry))
+    records = []
+    for name, entries in sorted(found.items()):
+        # An editable install can list one distribution twice; that is not a conflict.
+        distinct = {record.distribution: record for record, _ in entries}
+        record, entry = entries[0]
+        if name in blocked or "*" in blocked:
             record = replace(record, disabled=True, error=f"disabled by {DISABLE}")
+        elif len(distinct) > 1:
+            owners = " and ".join(sorted(other.label for other in distinct.values()))
+            record = replace(record, error=f"two packages provide a plugin of this name: {owners}; uninstall one")
         else:
-            record = _load(record, entry, distribution)
-        found.setdefault(entry.name, []).append(record)
-    return [_single(records) for _, records in sorted(found.items())]
+            record = _load(record, entry)
+        records.append(record)
+    return records
 
 
-def _single(records: list[PluginRecord]) -> PluginRecord:
-    # An editable install can list one distribution twice; that is not a conflict.
-    distinct = {record.distribution: record for record in records}
-    if len(distinct) == 1:
-        return records[0]
-    owners = " and ".join(sorted(record.label for record in distinct.values()))
-    return replace(
-        records[0], factory=None, error=f"two packages provide a plugin of this name: {owners}; uninstall one"
-    )
+def _record(entry: Any) -> PluginRecord:
+    try:
+        name, version = entry.dist.name, entry.dist.version
+    except Exception:  # noqa: BLE001 - a damaged installation must not stop the others
+        name, version = None, None
+    return PluginRecord(entry.name, name or "(unknown)", version or "?", entry.value)
 
 
-def _load(record: PluginRecord, entry: Any, distribution: Any) -> PluginRecord:
-    too_old = _version_gate(distribution)
+def _load(record: PluginRecord, entry: Any) -> PluginRecord:
+    too_old = _version_gate(entry.dist)
     if too_old:
         return replace(record, error=too_old)
     try:
         loaded = entry.load()
+        problem = check_class(loaded, record.name)
     except Exception as error:  # noqa: BLE001 - a broken plugin must not stop the others
         return replace(record, error=f"its import failed: {type(error).__name__}: {error}")
-    problem = check_class(loaded, record.name)
     return replace(record, error=problem) if problem else replace(record, factory=loaded)
 
 
@@ -121,45 +124,61 @@ def _version_gate(distribution: Any) -> str | None:
             requirement = Requirement(text)
         except InvalidRequirement:
             continue
-        if requirement.name.lower() != PROJECT or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+        if requirement.name.lower() != PROJECT or (
+            requirement.marker and not requirement.marker.evaluate({"extra": ""})
+        ):
             continue
         if not requirement.specifier.contains(version, prereleases=True):
             return f"it needs sdcore{requirement.specifier}, but sdcore {version} is running; upgrade one of them"
     return None
 
 
-def hook_methods(factory: type[Plugin]) -> dict[str, Any]:
-    """Hook-named methods that a plugin class defines itself or inherits from another plugin class."""
-    return {
-        name: getattr(factory, name) for name in HOOKS if getattr(factory, name) is not getattr(Plugin, name)
-    }
+def select(plugins: Iterable[str | type[Plugin]] | None) -> list[PluginRecord]:
+    """The plugins of an engine, by name.
+
+    Args:
+        plugins: None for everything installed; or names of installed plugins, Plugin subclasses, and
+            ``"installed"`` for everything installed.
+
+    Raises:
+        PluginLoadError: a plugin that was named is missing or disabled, or a class is not a plugin.
+    """
+    if plugins is None:
+        return discover()
+    plugins = list(plugins)
+    names = [item for item in plugins if isinstance(item, str)]
+    records = discover(None if INSTALLED in names else names)
+    known = {record.name: record for record in records}
+    for name in names:
+        if name == INSTALLED:
+            continue
+        if name not in known:
+            raise PluginLoadError(f"plugin {name!r} cannot be loaded: it is not installed; pip install sdcore-{name}")
+        if known[name].disabled:
+            raise PluginLoadError(f"plugin {name!r} cannot be loaded: {known[name].error}")
+    given: dict[str, PluginRecord] = {}
+    for item in plugins:
+        if isinstance(item, str):
+            continue
+        record = _given(item)
+        if record.name in given and given[record.name].factory is not item:
+            raise PluginLoadError(
+                f"two classes with the name {record.name!r} were given: {given[record.name].origin} and {record.origin}"
+            )
+        given[record.name] = record
+    return sorted({**known, **given}.values(), key=lambda record: record.name)
 
 
-def check_class(loaded: Any, name: str) -> str | None:
-    """What is wrong with a would-be plugin class, or None."""
-    if not inspect.isclass(loaded):
-        return f"its entry point gives {loaded!r}; it must name the Plugin subclass itself, not an instance"
-    if not issubclass(loaded, Plugin):
-        return f"{loaded.__qualname__} is not a subclass of sdcore.Plugin"
-    if loaded.name != name:
-        return f"{loaded.__qualname__}.name is {loaded.name!r}, but its entry point is {name!r}; they must be equal"
-    if loaded.options is not None and not (inspect.isclass(loaded.options) and issubclass(loaded.options, Options)):
-        return f"{loaded.__qualname__}.options must be a subclass of sdcore.Options, or None"
-    if loaded.__hash__ is not object.__hash__:
-        return f"{loaded.__qualname__} must hash by identity: do not make it a dataclass or a pydantic model"
-    for hook, method in hook_methods(loaded).items():
-        if not hasattr(method, f"{PROJECT}_impl"):
-            return f"{loaded.__qualname__}.{hook} has a hook's name but is not marked with @hookimpl"
-        if inspect.iscoroutinefunction(method):
-            return f"{loaded.__qualname__}.{hook} is async; hooks are plain functions"
-        expected, given = _parameters(getattr(Plugin, hook)), _parameters(method)
-        if given != expected:
-            return f"{loaded.__qualname__}.{hook} takes ({', '.join(given)}); it must take ({', '.join(expected)})"
-    for attribute, value in inspect.getmembers(loaded):
-        if hasattr(value, f"{PROJECT}_impl") and attribute not in HOOKS:
-            return f"{loaded.__qualname__}.{attribute} is marked with @hookimpl, but there is no such hook.{nearest(attribute, HOOKS)}"
-    return None
-
-
-def _parameters(method: Any) -> list[str]:
-    return list(inspect.signature(method).parameters)
+def _given(item: Any) -> PluginRecord:
+    if isinstance(item, Plugin):
+        raise PluginLoadError(f"{item!r} is an instance; give the class, each engine makes its own instance")
+    if not inspect.isclass(item):
+        raise PluginLoadError(f"plugins must be names or Plugin subclasses, got {item!r}")
+    name = getattr(item, "name", "")
+    if not name and issubclass(item, Plugin):
+        raise PluginLoadError(f"{item.__qualname__}.name is empty; give the plugin a name")
+    problem = check_class(item, name)
+    if problem:
+        raise PluginLoadError(problem)
+    factory: Any = item
+    return PluginRecord(name, GIVEN, "-", f"{item.__module__}:{item.__qualname__}", factory)

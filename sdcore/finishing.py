@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import ports
 from .calling import broke, call
+from .judging import by_severity, judged, withheld
 from .order import Plan, Stage
-from .passes import failed_check, fold_images, worst
+from .passes import fold_images
 from .recording import make_record, request_record
 from .result import OnePicture, WithheldPicture
-from .stages import SEVERITIES, Picture, RunOutput, SerializeArgs, Verdict
+from .stages import Picture, RunOutput, SerializeArgs, Verdict
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,6 +33,9 @@ def finish(
     The order is fixed: restore, safety, verdict, watermark, metadata; bytes and seal when it is saved.
     """
     assert output.images is not None
+    if len(output.images) != len(run.seeds):
+        problem = f"it returned {len(output.images)} pictures for {len(run.seeds)} seeds"
+        raise broke(plan[ports.whole_run][0], problem)
     request, assets = request_record(run.request, uses, given_image)
     encode = _encoder(plan, host, run)
     finished: list[OnePicture | WithheldPicture] = []
@@ -39,8 +44,7 @@ def finish(
         for phase in ("restore", "safety"):
             image = fold_images(_phase(plan, phase), picture, image)
         verdicts = _judge(plan, picture, image, state.verdicts[place])
-        severest = worst(verdicts)
-        if severest is not None and severest.withholds:
+        if withheld(verdicts):
             finished.append(WithheldPicture(picture.seed, picture.index, verdicts))
             continue
         image = fold_images(_phase(plan, "watermark"), picture, image)
@@ -62,31 +66,21 @@ def _phase(plan: Plan, phase: str) -> tuple[Stage, ...]:
 
 
 def _judge(plan: Plan, picture: Picture, image: Image, earlier: list[Verdict]) -> tuple[Verdict, ...]:
-    found = list(earlier)
-    for stage in plan[ports.judge_image]:
-        found += judged(stage, picture, image)
-    return tuple(sorted(found, key=lambda verdict: -SEVERITIES.index(verdict.severity)))
-
-
-def judged(stage: Stage, *args: Any) -> list[Verdict]:
-    """The verdict of one check; a check that raises gives the most severe one."""
-    try:
-        verdict = stage.fn(*args)
-    except Exception as error:  # noqa: BLE001 - a check that fails is the most severe verdict
-        return [failed_check(stage, error)]
-    if verdict is None:
-        return []
-    if not isinstance(verdict, Verdict):
-        return [failed_check(stage, TypeError(f"it returned {type(verdict).__name__}, expected Verdict or None"))]
-    return [verdict] if verdict.severity != "allow" else []
+    return by_severity([*earlier, *(v for stage in plan[ports.judge_image] for v in judged(stage, picture, image))])
 
 
 def _metadata(plan: Plan, picture: Picture) -> dict[str, dict[str, Any]]:
     merged: dict[str, dict[str, Any]] = {}
     for stage in plan[ports.metadata]:
         found = call(stage, picture)
+        if found is None:
+            continue
         if not isinstance(found, Mapping):
-            raise broke(stage, f"it returned {type(found).__name__}, expected a mapping of JSON values")
+            raise broke(stage, f"it returned {type(found).__name__}, expected a mapping of JSON values, or None")
+        try:
+            found = json.loads(json.dumps(dict(found), allow_nan=False))  # as it will be read from the file
+        except (TypeError, ValueError) as error:
+            raise broke(stage, f"what it returned cannot be written as JSON: {error}") from error
         mine = merged.setdefault(stage.plugin, {})
         for key, value in found.items():
             if key in mine:
@@ -120,3 +114,6 @@ def _bytes(stage: Stage, data: Any) -> bytes:
     if not isinstance(data, bytes) or not data:
         raise broke(stage, f"it returned {type(data).__name__}, expected the bytes of a file")
     return data
+
+
+__all__ = ["finish", "judged"]

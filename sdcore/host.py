@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from .discovery import PluginRecord, check_class, discover
+from .discovery import GIVEN, INSTALLED, PluginRecord, select
 from .errors import PluginError, PluginLoadError, SdcoreError
 from .planning import Change, Problem
 from .plugin import PROJECT, Options, Plugin, nearest
@@ -19,9 +20,6 @@ from .registry import Registry
 if TYPE_CHECKING:
     from .events import Event
     from .run import Run
-
-INSTALLED = "installed"
-"""In ``plugins=[...]``: everything that is installed."""
 
 
 class PluginHost:
@@ -45,24 +43,35 @@ class PluginHost:
         self.records: dict[str, PluginRecord] = {}
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Plugin)
-        for record in _records(plugins):
-            self.records[record.name] = record if record.error else self._start(record)
+        plugins = None if plugins is None else list(plugins)
+        asked = {item for item in plugins or () if isinstance(item, str)}
+        for record in select(plugins):
+            started = record if record.error else self._start(record)
+            self.records[record.name] = started
+            if started.error and not started.disabled:
+                _report(started, asked)
         self.registry._freeze()
+        # pluggy's results do not say who gave them, so every plugin is called by itself.
+        everyone = self._manager.list_name_plugin()
+        self._callers = {
+            (name, hook): self._manager.subset_hook_caller(hook, [p for other, p in everyone if other != name])
+            for name, record in self.records.items()
+            for hook in record.hooks
+        }
 
     def _start(self, record: PluginRecord) -> PluginRecord:
         assert record.factory is not None
         try:
             plugin = record.factory()
             self._manager.register(plugin, record.name)
-            self._manager.subset_hook_caller("register", self._others(record.name))(
-                registry=self.registry._as(record.name)
-            )
+            others = [other for name, other in self._manager.list_name_plugin() if name != record.name]
+            caller = self._manager.subset_hook_caller("register", others)
+            if caller(registry=self.registry._as(record.name)):
+                raise TypeError("register() must return nothing (and be no generator)")
         except Exception as error:  # noqa: BLE001 - a broken plugin must not stop the others
             if self._manager.has_plugin(record.name):
                 self._manager.unregister(name=record.name)
             self.registry._drop(record.name)
-            from dataclasses import replace
-
             return replace(record, factory=None, error=f"it failed to start: {type(error).__name__}: {error}")
         return record
 
@@ -89,16 +98,22 @@ class PluginHost:
 
     def owner(self, options: Options) -> str:
         """Name of the plugin whose options these are."""
-        for name, record in self.records.items():
-            if record.factory is not None and record.factory.options is type(options):
-                return name
-        module = type(options).__module__.partition(".")[0]
+        kind = type(options)
+        owners = [n for n, record in self.records.items() if record.factory and record.factory.options is kind]
+        if len(owners) == 1:
+            return owners[0]
+        if owners:
+            raise PluginLoadError(
+                f"options {kind.__qualname__} belong to the plugins {' and '.join(owners)}; "
+                f'say which: {{"plugin": "{owners[0]}", "options": {{...}}}}'
+            )
+        module = kind.__module__.partition(".")[0]
         for name, record in self.records.items():
             if record.error and record.origin.partition(":")[0].partition(".")[0] == module:
                 self.plugin(name)  # raises with the reason
         raise PluginLoadError(
-            f"no plugin of this engine has options of type {type(options).__qualname__}; give the plugin class to "
-            f"the engine, Engine.load(plugins=['{INSTALLED}', {type(options).__qualname__}Plugin]), "
+            f"no plugin of this engine has options of type {kind.__qualname__}; give the plugin class to "
+            f"the engine, Engine.load(plugins=['{INSTALLED}', {kind.__qualname__}Plugin]), "
             "or install the package that it is in"
         )
 
@@ -110,86 +125,69 @@ class PluginHost:
 
     def plan(self, run: Run, names: Sequence[str]) -> Iterator[tuple[str, Problem | Change]]:
         """Call ``plan`` on the named plugins, in order."""
+        expected = "Problem or Change, one or several, or None"
         for name in names:
-            for found in self._call("plan", name, run=run):
-                for item in found:
-                    if not isinstance(item, Problem | Change):
-                        raise self._wrong(name, "plan", item, "Problem or Change")
-                    yield name, item
+            found = self._call("plan", name, run=run)
+            for item in self._items(name, "plan", found, (Problem, Change), expected):
+                yield name, item
 
     def contributions(self, hook: str, run: Run, names: Sequence[str]) -> Iterator[tuple[str, str, Contribution]]:
         """Call a hook that contributes stages on the named plugins; yields (plugin, version, stage)."""
+        expected = "contributions made by calling a port, or None"
         for name in names:
-            for found in self._call(hook, name, run=run):
-                items = (found,) if isinstance(found, Contribution) else found
-                if not isinstance(items, Iterable):
-                    raise self._wrong(name, hook, found, "contributions made by calling a port, or None")
-                for item in items:
-                    if not isinstance(item, Contribution):
-                        raise self._wrong(name, hook, item, "contributions made by calling a port, or None")
-                    if item.port.hook != hook:
-                        raise PluginError(
-                            name, self.label(name), hook, f"port {item.port} belongs to the hook {item.port.hook!r}"
-                        )
-                    yield name, self.label(name), item
+            found = self._call(hook, name, run=run)
+            for item in self._items(name, hook, found, (Contribution,), expected):
+                if item.port.hook != hook:
+                    problem = f"port {item.port} belongs to the hook {item.port.hook!r}; return it from there"
+                    raise PluginError(name, self.label(name), hook, problem)
+                yield name, self.label(name), item
 
     def observe(self, event: Event, names: Sequence[str]) -> None:
         """Show an event to the named plugins."""
         for name in names:
             self._call("observe", name, event=event)
 
-    def _call(self, hook: str, name: str, **kwargs: Any) -> list[Any]:
-        self.plugin(name)
+    def _call(self, hook: str, name: str, **kwargs: Any) -> Any:
+        """What a plugin's hook returns, None if it has no such hook."""
+        caller = self._callers.get((name, hook))
+        if caller is None:
+            return None
         try:
-            # One plugin at a time: pluggy's results do not say who gave them.
-            caller = self._manager.subset_hook_caller(hook, self._others(name))
             results = caller(**kwargs)
+            found = results[0] if results else None
             # A generator runs its body only now: its errors are the plugin's too.
-            return [list(r) if inspect.isgenerator(r) else r for r in results]
-        except SdcoreError:
+            return list(found) if inspect.isgenerator(found) else found
+        except SdcoreError as error:
+            error.add_note(f"raised by the hook {hook} of plugin {name!r} ({self.label(name)})")
             raise
         except Exception as error:
             raise PluginError(name, self.label(name), hook, f"{type(error).__name__}: {error}") from error
 
-    def _others(self, name: str) -> list[Any]:
-        return [plugin for other, plugin in self._manager.list_name_plugin() if other != name]
+    def _items(self, name: str, hook: str, found: Any, kinds: tuple[type, ...], expected: str) -> Iterator[Any]:
+        items = () if found is None else (found,) if isinstance(found, kinds) else found
+        if not isinstance(items, Iterable):
+            raise self._wrong(name, hook, found, expected)
+        for item in items:
+            if not isinstance(item, kinds):
+                raise self._wrong(name, hook, item, expected)
+            yield item
 
     def _wrong(self, name: str, hook: str, item: Any, expected: str) -> PluginError:
         return PluginError(name, self.label(name), hook, f"it returned {type(item).__name__}, expected {expected}")
 
 
-def _records(plugins: Iterable[str | type[Plugin]] | None) -> list[PluginRecord]:
-    if plugins is None:
-        records = discover()
-        for record in records:
-            if record.error and not record.disabled:
-                warnings.warn(
-                    f"plugin {record.name!r} ({record.label}) is installed but cannot be used: {record.error}",
-                    RuntimeWarning,
-                    stacklevel=5,
-                )
-        return records
-    plugins = list(plugins)
-    names = [item for item in plugins if isinstance(item, str)]
-    records = discover(None if INSTALLED in names else names)
-    known = {record.name: record for record in records}
-    for name in names:
-        if name != INSTALLED and (name not in known or known[name].error):
-            reason = known[name].error if name in known else f"it is not installed; pip install sdcore-{name}"
-            raise PluginLoadError(f"plugin {name!r} cannot be loaded: {reason}")
-    for item in plugins:
-        if not isinstance(item, str):
-            given = _given(item)
-            known[given.name] = given
-    return sorted(known.values(), key=lambda record: record.name)
+_reported: set[tuple[str, str, str]] = set()
 
 
-def _given(item: type[Plugin]) -> PluginRecord:
-    if isinstance(item, Plugin):
-        raise PluginLoadError(f"{item!r} is an instance; give the class, each engine makes its own instance")
-    problem = check_class(item, getattr(item, "name", ""))
-    if problem:
-        raise PluginLoadError(problem)
-    if not item.name:
-        raise PluginLoadError(f"{item.__qualname__}.name is empty; give the plugin a name")
-    return PluginRecord(item.name, "(given)", "-", f"{item.__module__}:{item.__qualname__}", item)
+def _report(record: PluginRecord, asked: Iterable[str]) -> None:
+    """An error for a broken plugin that was asked for, one warning in a process for one that is only installed."""
+    if record.name in asked or record.distribution == GIVEN:
+        raise PluginLoadError(f"plugin {record.name!r} ({record.label}) cannot be loaded: {record.error}")
+    key = (record.name, record.label, record.error or "")
+    if key not in _reported:
+        _reported.add(key)
+        warnings.warn(
+            f"plugin {record.name!r} ({record.label}) is installed but cannot be used: {record.error}",
+            RuntimeWarning,
+            stacklevel=5,
+        )

@@ -26,6 +26,7 @@ def make_schedule(run: Run, plan: Plan) -> Schedule:
     scheduler = make_scheduler(request.scheduler, model.scheduler_config, run.registry)
     sigmas = request.sigmas
     schedule = Schedule(scheduler, request.steps, timesteps=request.timesteps, sigmas=sigmas)
+    schedule.check_eta(request.eta)
     if plan[ports.sigmas]:
         current = tuple(float(v) for v in getattr(scheduler, "sigmas", ())[:-1])
         changed = chain(plan[ports.sigmas], current)
@@ -36,6 +37,11 @@ def make_schedule(run: Run, plan: Plan) -> Schedule:
         schedule.begin_at(request.denoising_start)
     elif request.image is not None:
         assert request.strength is not None
+        if not hasattr(scheduler, "add_noise"):
+            raise RequestError(
+                f"scheduler {type(scheduler).__name__} cannot add noise to a picture; set denoising_start=0 to begin "
+                "with the picture as it is, or use another scheduler"
+            )
         schedule.begin_at_strength(request.strength)
     if request.denoising_end is not None:
         schedule.end_at(request.denoising_end)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import guidance, ports
-from .calling import call, chain_at, checked
+from .calling import broke, call
 from .denoise import Denoiser, check_finite
-from .errors import RequestError, Withheld
+from .errors import RequestError
 from .host import PluginHost
 from .images import tensors_to_images
+from .judging import judge_preview, withheld, withhold, worst
 from .latents import decode_latents, decode_plain, initial_latents, make_schedule
 from .order import Plan, Stage, compile_plan
-from .stages import SEVERITIES, Picture, RunOutput, Step, Verdict
+from .stages import Picture, RunOutput, Step, Verdict
 from .text import TextCache, encode_prompt
-from .unet import SiteContext, SiteSession
+from .unet import SiteContext, SiteSession, check_sites
 from .weights import WeightSession
 
 if TYPE_CHECKING:
@@ -39,8 +41,8 @@ class Services:
         host: the plugins.
         cache: text encodings kept between runs, or None.
         sites: the U-Net's sites and their modules.
-        report: called with events' parts: (kind, payload).
-        previews: whether previews may leave.
+        stepped: told after every step, with a function that makes previews.
+        warned: told what the user should know.
     """
 
     host: PluginHost
@@ -57,6 +59,7 @@ def plan_run(host: PluginHost, run: Run) -> Plan:
     found += guidance.core_contributions(run)
     rank = {name: place for place, name in enumerate(names)}
     plan = compile_plan(found, rank, guidance.DEFAULTS)
+    check_sites(run.sites, plan)
     _check_channels(run, plan)
     return plan
 
@@ -85,32 +88,29 @@ def carry_out(run: Run, plan: Plan, services: Services, state: PassState, previe
 
     model = run.model
     context = SiteContext()
-    targets: dict[str, Any] = {"unet": model.unet, "vae": model.vae}
-    names = ("text_encoder", "text_encoder_2") if model.family != "refiner" else ("text_encoder_2",)
-    targets.update(zip(names, model.text_encoders, strict=False))
-    weights = WeightSession(targets, plan[ports.weights], context)
+    weights = WeightSession(model.components, plan[ports.weights], context)
     sites = SiteSession(services.sites, plan, context, weights.side_modules)
-    with torch.no_grad():
-        try:
-            weights.apply()
-            sites.attach()
-            changed_text = any(name.startswith("text_encoder") for name in weights.targets)
-            branches = ("cond", "uncond") if _needs_uncond(run, plan) else ("cond",)
-            cache = None if changed_text else services.cache
-            run.conditioning, state.lost = encode_prompt(run, plan, cache, branches)
-            if state.lost:
-                services.warned(run, f"the prompt is too long; cut off: {' '.join(state.lost)}")
-            run.schedule = make_schedule(run, plan)
-            latents = initial_latents(run, plan)
-            latents = _denoise(run, plan, services, state, weights, context, latents, previews)
-            check_finite(latents)
-            run.check_cancelled()
-            if run.request.output == "latent":
-                return RunOutput(latents, None)
-            images = tensors_to_images(decode_latents(run, plan, latents))
-        finally:
-            sites.detach()
-            weights.restore()
+    with torch.no_grad(), ExitStack() as clean_up:
+        # Undone in reverse: the paths that weights put beside modules lie outside the stages at the sites.
+        clean_up.callback(sites.detach)
+        sites.attach()
+        clean_up.callback(weights.restore)
+        weights.apply()
+        changed_text = any(name.startswith("text_encoder") for name in weights.targets)
+        branches = ("cond", "uncond") if _needs_uncond(run, plan) else ("cond",)
+        cache = None if changed_text else services.cache
+        clean_up.push(lambda kind, *_: cache.clear() if kind and cache else None)  # a stage may have spoilt it
+        run.conditioning, state.lost = encode_prompt(run, plan, cache, branches)
+        if state.lost:
+            services.warned(run, f"the prompt is too long; cut off: {' '.join(state.lost)}")
+        run.schedule = make_schedule(run, plan)
+        latents = initial_latents(run, plan)
+        latents = _denoise(run, plan, services, state, weights, context, latents, previews)
+        check_finite(latents)
+        run.check_cancelled()
+        if run.request.output == "latent":
+            return RunOutput(latents, None)
+        images = tensors_to_images(decode_latents(run, plan, latents))
     return RunOutput(latents, tuple(_composited(run, plan, images)))
 
 
@@ -132,53 +132,26 @@ def _denoise(
 
     def on_step(step: Step, latents: Tensor, x0: Callable[[], Tensor]) -> None:
         if judges:
-            _judge_preview(judges, step, x0(), state)
-        services.stepped(run, step, (lambda: _preview(run, x0())) if previews else list)
+            judge_preview(judges, step, x0(), state.verdicts)
+        services.stepped(run, step, (lambda: _preview(run, x0(), state)) if previews else list)
 
     return Denoiser(run, plan, weights, context, on_step)(latents)
 
 
-def _preview(run: Run, x0: Tensor) -> list[Image]:
-    """A small picture of x0: latents are thinned out first, so that it costs little at any size."""
+def _preview(run: Run, x0: Tensor, state: PassState) -> list[Image]:
+    """A small picture of x0: latents are thinned out first, so that it costs little at any size.
+
+    What a check has withheld so far is shown as a black picture.
+    """
     import torch
 
     with torch.no_grad():
         scale = PREVIEW_LATENTS / max(x0.shape[-2:])
         if scale < 1:
             x0 = torch.nn.functional.interpolate(x0.float(), scale_factor=scale, mode="area").to(x0.dtype)
-        return tensors_to_images(decode_plain(run, x0))
-
-
-def _judge_preview(judges: Iterable[Stage], step: Step, x0: Tensor, state: PassState) -> None:
-    for stage in judges:
-        try:
-            found = list(stage.fn(step, x0) or [None] * len(state.verdicts))
-            if len(found) != len(state.verdicts):
-                raise ValueError(f"it gave {len(found)} verdicts for {len(state.verdicts)} pictures")
-        except Exception as error:  # noqa: BLE001 - a check that fails is the most severe verdict
-            found = [failed_check(stage, error)] * len(state.verdicts)
-        for verdicts, verdict in zip(state.verdicts, found, strict=True):
-            if verdict is not None and verdict.severity != "allow":
-                verdicts.append(verdict)
-    withheld = [worst(verdicts) for verdicts in state.verdicts]
-    if all(verdict is not None and verdict.withholds for verdict in withheld):
-        raise withhold([verdict for verdict in withheld if verdict is not None])
-
-
-def failed_check(stage: Stage, error: Exception) -> Verdict:
-    """The verdict for a check that raised."""
-    return Verdict("error", f"check of {stage.plugin} ({stage.version}) failed: {type(error).__name__}: {error}", stage.plugin)
-
-
-def worst(verdicts: Iterable[Verdict]) -> Verdict | None:
-    """The most severe verdict, or None."""
-    return max(verdicts, key=lambda verdict: SEVERITIES.index(verdict.severity), default=None)
-
-
-def withhold(verdicts: list[Verdict]) -> Withheld:
-    """The error for a run of which nothing may leave."""
-    ordered = sorted(verdicts, key=lambda v: -SEVERITIES.index(v.severity))
-    return Withheld(f"nothing was returned: {ordered[0].reason or ordered[0].check}", tuple(ordered))
+        images = tensors_to_images(decode_plain(run, x0))
+    shown = zip(images, state.verdicts, strict=True)
+    return [image.point(lambda _: 0) if withheld(verdicts) else image for image, verdicts in shown]
 
 
 def _composited(run: Run, plan: Plan, images: list[Image]) -> Iterable[Image]:
@@ -188,22 +161,16 @@ def _composited(run: Run, plan: Plan, images: list[Image]) -> Iterable[Image]:
 
 
 def fold_images(stages: Iterable[Stage], picture: Picture, image: Image) -> Image:
-    """Fold one picture through image stages; only the phase ``restore`` may change its size."""
+    """Fold one picture through image stages; it stays RGB, and only the phase ``restore`` may change its size."""
     for stage in stages:
         changed = call(stage, picture, image)
         if changed is None:
             continue
-        image = checked(stage, image, changed) if stage.phase == "restore" else _same_size(stage, image, changed)
+        mode, size = getattr(changed, "mode", type(changed).__name__), getattr(changed, "size", None)
+        if mode != image.mode or (size != image.size and stage.phase != "restore"):
+            raise broke(stage, f"it returned {mode} {size}, expected {image.mode} {image.size}")
+        image = changed
     return image
 
 
-def _same_size(stage: Stage, old: Image, new: Any) -> Image:
-    from .calling import broke
-
-    if getattr(new, "size", None) != old.size or getattr(new, "mode", None) != old.mode:
-        raise broke(stage, f"it returned {getattr(new, 'mode', type(new).__name__)} {getattr(new, 'size', '')}, "
-                    f"expected {old.mode} {old.size}")  # fmt: skip
-    return new  # type: ignore[no-any-return]
-
-
-__all__ = ["PassState", "Services", "carry_out", "chain_at", "fold_images", "plan_run", "worst"]
+__all__ = ["PassState", "Services", "carry_out", "fold_images", "plan_run", "withhold", "worst"]

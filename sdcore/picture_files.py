@@ -38,6 +38,16 @@ def format_of(path: str | os.PathLike[str]) -> Format:
     return SUFFIXES[suffix]
 
 
+def format_name(path: str | os.PathLike[str]) -> str:
+    """The format that a file name asks for: one of :data:`SUFFIXES`, else its suffix, which a plugin may know.
+
+    Raises:
+        OutputError: there is no suffix.
+    """
+    suffix = Path(path).suffix.lower()
+    return suffix[1:] if len(suffix) > 1 and suffix not in SUFFIXES else format_of(path)
+
+
 def encode_image(
     image: Image.Image,
     fmt: Format,
@@ -70,7 +80,7 @@ def encode_image(
             JPEG has room for, or the 4 MiB that are read again.
     """
     if fmt not in ("png", "jpeg", "webp"):
-        raise OutputError(f"{fmt!r} is no format that is written: use 'png', 'jpeg' or 'webp'")
+        raise OutputError(f"{fmt!r} is no format that is written: use 'png', 'jpeg' or 'webp', or a plugin that has it")
     if image.mode not in ("RGB", "L", "RGBA") or (image.mode == "RGBA" and fmt == "jpeg"):
         raise OutputError(f"{fmt} holds no picture of mode {image.mode!r}: convert it to 'RGB' first")
     plain = image.copy()

@@ -49,7 +49,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f" Did you mean {close[0]!r}?"
-    return f" Known: {', '.join(names)}." if names else ""
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return f" Known: {', '.join(names[:20])}{more}." if names else ""
 
 
 class AssetMark:
@@ -117,10 +118,10 @@ class Plugin:
         """Look at a request before anything is loaded or computed.
 
         When: first in every run. ``run.request`` is complete; ``run.model`` may be inspected.
-        Returns: ``Problem("...")`` for what cannot work (wrong family, missing file): the request is refused
-            with all problems at once; ``Change(steps=30)`` for fields that must differ.
+        Returns: one or several of ``Problem("...")`` for what cannot work (wrong family, missing file): the
+            request is refused with all problems at once; ``Change(steps=30)`` for fields that must differ.
         Order: as in ``use``; two plugins that change one field to different values conflict.
-        Errors: the run fails before it computes.
+        Errors: PluginError before anything is computed.
         """
 
     @hookspec
@@ -221,12 +222,10 @@ class Plugin:
 
         When: at the start, after every step, at the end.
         Returns: nothing.
-        Order: by plugin name.
+        Order: as in ``use``.
         Errors: PluginError: an observer that fails stops the run.
         """
 
 
-HOOKS: tuple[str, ...] = tuple(
-    name for name, value in vars(Plugin).items() if hasattr(value, f"{PROJECT}_spec")
-)
+HOOKS: tuple[str, ...] = tuple(name for name, value in vars(Plugin).items() if hasattr(value, f"{PROJECT}_spec"))
 """Names of all hooks, in the order in which a run meets them."""

@@ -30,9 +30,10 @@ class _Part(BaseModel):
 
 
 class ModelRecord(_Part):
-    """The model that made a picture: its family, where it came from, SHA-256 of every component, its scheduler's settings.
+    """The model that made a picture: its family, where it came from, SHA-256 of every component.
 
-    Of an absolute path only the last part is kept as ``source``: the picture may be published.
+    ``scheduler`` holds the settings that it gives its scheduler, the prediction type among them. Of an absolute
+    path only the last part is kept as ``source``: the picture may be published.
     """
 
     family: Line

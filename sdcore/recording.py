@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .assets import change_assets, file_asset, is_asset, value_asset
+from .assets import change_assets, file_asset, value_asset
 from .discovery import sdcore_version
 from .errors import ModelError
 from .host import PluginHost
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .run import Run
 
 
+#: Fields of a request that a record tells otherwise: ``seeds`` and ``batch``, and files by their hashes.
+NOT_RECORDED = {"use", "image", "seed", "count", "batch_size"}
 #: Distributions whose version can change a pixel.
 LIBRARIES = ("torch", "diffusers", "transformers", "tokenizers", "numpy", "scipy", "torchsde", "pillow")
 
@@ -79,7 +81,7 @@ def request_record(
         image: what the user gave as image, where ``request.image`` is the loaded picture.
     """
     assets: list[AssetRecord] = []
-    data = request.model_dump(mode="json", exclude_defaults=True, exclude={"use", "image", "seed", "count"})
+    data = request.model_dump(mode="json", exclude_defaults=True, exclude=NOT_RECORDED)
     if request.image is not None:
         named = isinstance(image, str | os.PathLike) and not str(image).startswith("data:")
         data["image"] = file_asset(assets, image) if named else value_asset(assets, request.image)
@@ -91,7 +93,7 @@ def request_record(
             values = change_assets(
                 type(options),
                 dumped,
-                lambda _, value: value if is_asset(value) else file_asset(assets, value),
+                lambda _, value: file_asset(assets, value) if isinstance(value, str) else value,
             )
         entries.append({"plugin": name, "options": values})
     if entries:
@@ -130,8 +132,7 @@ def make_record(
             family=model.family,
             source=model.source,
             components=model.hashes(),
-            # What is no JSON in it (a numpy array, in theory) is named as text: it is compared, never used.
-            scheduler=json.loads(json.dumps(dict(model.scheduler_config), default=str)),
+            scheduler=_settings(model.scheduler_config),
         ),
         request={**request, "seeds": list(run.seeds)},
         assets=assets,
@@ -146,3 +147,10 @@ def make_record(
         metadata=metadata,
         pixels_sha256=image_sha256(image),
     )
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler's settings as JSON, without what diffusers keeps beside them (paths, versions)."""
+    own = {key: value for key, value in config.items() if key == "_class_name" or not key.startswith("_")}
+    found: dict[str, Any] = json.loads(json.dumps(own, default=str))
+    return found

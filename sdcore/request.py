@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import itertools
+import re
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from . import request_json
 from .errors import RequestError
 from .plugin import Options, nearest
+from .uses import Use, parse_use, read_uses
 
 MAX_PROMPT = 200_000
+MAX_PICTURES = 10_000
 ALIASES = {
     "num_inference_steps": "steps",
     "num_images_per_prompt": "count",
@@ -26,92 +30,48 @@ ALIASES = {
 }
 """Spellings of diffusers and AUTOMATIC1111 that are accepted for a field."""
 
+_GIVES_WAY: Mapping[str, tuple[str, ...]] = {
+    "seed": ("seeds",),
+    "seeds": ("seed", "count"),
+    "steps": ("timesteps", "sigmas"),
+    "timesteps": ("steps", "sigmas"),
+    "sigmas": ("steps", "timesteps"),
+    "strength": ("denoising_start",),
+    "denoising_start": ("strength",),
+}
+"""Fields that `replace` drops when it sets another one that says the same thing."""
 
-class Use(BaseModel):
-    """One entry of ``use``: a plugin and its options, as JSON has them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    plugin: str
-    options: Mapping[str, Any] = Field(default_factory=dict)
-
-
-def _use(value: Any) -> Any:
-    if isinstance(value, (str, Mapping, Options, Use)):
-        value = [value]
-    if not isinstance(value, Sequence):
-        raise ValueError(f"use must be a list of options, got {type(value).__name__}")
-    return tuple(_one_use(item) for item in value)
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def _one_use(item: Any) -> Options | Use:
-    if isinstance(item, Options | Use):
-        return item
-    if isinstance(item, str):
-        return parse_use(item)
-    if isinstance(item, Mapping):
-        try:
-            return Use.model_validate(dict(item))
-        except ValidationError:
-            raise ValueError(
-                f'an entry of use must look like {{"plugin": "lora", "options": {{...}}}}, got {dict(item)!r}'
-            ) from None
-    raise ValueError(f"an entry of use must be options, a string or a mapping, got {type(item).__name__}")
-
-
-def parse_use(text: str) -> Use:
-    """``"lora:path=style.safetensors,weight=0.8"`` as a :class:`Use`.
-
-    Values are read as JSON where they are JSON (numbers, true, lists in brackets), else as text. Commas
-    inside brackets, braces or double quotes do not split.
-    """
-    import json
-
-    name, _, rest = text.partition(":")
-    if not name.strip():
-        raise ValueError(f"{text!r} names no plugin; write it as name:option=value,option=value")
-    options: dict[str, Any] = {}
-    for part in _split(rest):
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise ValueError(f"{part!r} in {text!r} has no '='; write it as name:option=value,option=value")
-        try:
-            options[key.strip()] = json.loads(value)
-        except json.JSONDecodeError:
-            options[key.strip()] = value
-    return Use(plugin=name.strip(), options=options)
-
-
-def _split(text: str) -> list[str]:
-    parts, depth, quoted, current = [], 0, False, ""
-    for char in text:
-        if char == '"':
-            quoted = not quoted
-        elif not quoted and char in "[{":
-            depth += 1
-        elif not quoted and char in "]}":
-            depth -= 1
-        if char == "," and depth == 0 and not quoted:
-            parts.append(current)
-            current = ""
-        else:
-            current += char
-    return [part for part in [*parts, current] if part.strip()]
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError(f"{value} is not a finite number")
+def _text(value: Any) -> Any:
+    found = _CONTROL.search(value) if isinstance(value, str) else None
+    if found is not None:
+        code = ord(found.group())
+        what = "half of a surrogate pair" if code >= 0xD800 else "the control character"
+        raise ValueError(f"it has {what} U+{code:04X} at position {found.start()}; remove it")
     return value
 
 
-Number = Annotated[float, BeforeValidator(lambda v: _finite(v) if isinstance(v, float) else v)]
+Text = Annotated[str, Field(max_length=MAX_PROMPT), BeforeValidator(_text)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Score = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Side = Annotated[int, Field(ge=8, le=16_384)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Pair = tuple[int, int]
+Claim = Annotated[int, Field(ge=0, le=1_000_000)]
+Pair = tuple[Claim, Claim]
+Timestep = Annotated[int, Field(ge=0, le=1_000_000)]
+Sigma = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
 
 
-def _image_json(value: Any) -> Any:
-    return value if value is None or isinstance(value, str) else str(value) if hasattr(value, "__fspath__") else None
+def _without_final_zero(sigmas: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    """diffusers' users write the zero that every schedule ends with; here it is understood."""
+    if sigmas is None or sigmas[-1] > 0:
+        return sigmas
+    if len(sigmas) == 1 or sigmas[-2] == 0:
+        raise ValueError("only the last of several noise levels may be 0")
+    return sigmas[:-1]
 
 
 class GenerateRequest(BaseModel):
@@ -123,39 +83,55 @@ class GenerateRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    prompt: str = Field("", max_length=MAX_PROMPT, description="what the picture shows")
-    negative_prompt: str | None = Field(None, max_length=MAX_PROMPT, description="what it should not show")
+    prompt: Text = Field("", description="what the picture shows")
+    negative_prompt: Text | None = Field(None, description="what it should not show")
     seed: Seed | None = Field(None, description="seed of the first picture; None draws one, which the result names")
-    seeds: tuple[Seed, ...] | None = Field(None, min_length=1, description="one seed per picture, instead of seed")
-    count: int = Field(1, ge=1, le=10_000, description="number of pictures; seeds are seed, seed + 1, ...")
+    seeds: tuple[Seed, ...] | None = Field(
+        None, min_length=1, max_length=MAX_PICTURES, description="one seed per picture, instead of seed"
+    )
+    count: int = Field(1, ge=1, le=MAX_PICTURES, description="number of pictures; seeds are seed, seed + 1, ...")
     steps: int | None = Field(None, ge=1, le=10_000, description="denoising steps")
     scheduler: str | None = Field(None, description="short name, such as euler-a or dpmpp-2m-karras")
     guidance_scale: Number | None = Field(None, ge=0, le=1000, description="classifier-free guidance; 1 is off")
-    guidance_rescale: Number = Field(0.0, ge=0, le=1, description="phi of arXiv 2305.08891, section 3.4")
-    height: int | None = Field(None, ge=8, le=16_384, description="pixels")
-    width: int | None = Field(None, ge=8, le=16_384, description="pixels")
-    image: Annotated[Any, PlainSerializer(_image_json)] = Field(
+    guidance_rescale: Fraction = Field(0.0, description="phi of arXiv 2305.08891, section 3.4")
+    height: Side | None = Field(None, description="pixels")
+    width: Side | None = Field(None, description="pixels")
+    image: Any = Field(
         None, description="input picture (path, PIL image, bytes, data URI) or latents (1 or count, c, h, w)"
     )
-    strength: Number | None = Field(None, ge=0, le=1, description="how much of the input picture to forget")
+    strength: Fraction | None = Field(None, description="how much of the input picture to forget")
     clip_skip: int | None = Field(None, ge=0, le=24, description="layers of the text encoder to skip from the end")
-    eta: Number = Field(0.0, ge=0, le=1, description="eta of DDIM (arXiv 2010.02502)")
-    timesteps: tuple[int, ...] | None = Field(None, min_length=1, description="training timesteps, falling")
-    sigmas: tuple[Number, ...] | None = Field(None, min_length=1, description="noise levels, falling, without 0")
-    denoising_start: Number | None = Field(None, ge=0, le=1, description="fraction of the noise range to begin at")
-    denoising_end: Number | None = Field(None, ge=0, le=1, description="fraction of the noise range to stop at")
+    eta: Fraction = Field(0.0, description="eta of DDIM (arXiv 2010.02502)")
+    timesteps: tuple[Timestep, ...] | None = Field(
+        None, min_length=1, max_length=10_000, description="training timesteps, falling"
+    )
+    sigmas: Annotated[tuple[Sigma, ...] | None, AfterValidator(_without_final_zero)] = Field(
+        None, min_length=1, max_length=10_000, description="noise levels, falling; a final 0 may be left out"
+    )
+    denoising_start: Fraction | None = Field(None, description="fraction of the noise range to begin at")
+    denoising_end: Fraction | None = Field(None, gt=0, description="fraction of the noise range to stop at")
     original_size: Pair | None = Field(None, description="SDXL: (height, width) the picture claims to come from")
     crops_coords_top_left: Pair = Field((0, 0), description="SDXL: (top, left) of the claimed crop")
     target_size: Pair | None = Field(None, description="SDXL: (height, width) it claims to be made for")
     negative_original_size: Pair | None = Field(None, description="SDXL: the same for the negative branch")
     negative_crops_coords_top_left: Pair | None = Field(None, description="SDXL: the same for the negative branch")
     negative_target_size: Pair | None = Field(None, description="SDXL: the same for the negative branch")
-    aesthetic_score: Number = Field(6.0, description="SDXL refiner")
-    negative_aesthetic_score: Number = Field(2.5, description="SDXL refiner")
+    aesthetic_score: Score = Field(6.0, description="SDXL refiner")
+    negative_aesthetic_score: Score = Field(2.5, description="SDXL refiner")
     long_prompt: Literal["chunk", "cut"] = Field("chunk", description="prompts beyond the encoder's window")
     batch_size: int | None = Field(None, ge=1, le=1024, description="pictures at a time; None fits it to memory")
     output: Literal["image", "latent"] = Field("image", description="latent skips decoding")
-    use: Annotated[tuple[Any, ...], BeforeValidator(_use)] = Field((), description="plugins and their options")
+    use: Annotated[tuple[Any, ...], BeforeValidator(read_uses)] = Field((), description="plugins and their options")
+
+    def __init__(self, prompt: str | None = None, /, **fields: Any) -> None:
+        if prompt is not None:
+            if "prompt" in fields:
+                raise RequestError("the prompt is given twice; keep one of them")
+            fields["prompt"] = prompt
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise RequestError(explain_validation(error)) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -169,11 +145,29 @@ class GenerateRequest(BaseModel):
                 raise ValueError(f"there is no field {key!r}.{nearest(str(key), [*cls.model_fields, *ALIASES])}")
             if name in fields:
                 raise ValueError(f"{name!r} is given twice, once as {key!r}; keep one of them")
+            if isinstance(value, bool):  # pydantic takes True for 1
+                raise ValueError(f"{name} is {value}; it is no switch, see the field's description")
             fields[name] = value
         return fields
 
     @model_validator(mode="after")
     def _consistent(self) -> GenerateRequest:
+        self._check_seeds()
+        self._check_noise_levels()
+        if self.strength is not None and self.image is None:
+            raise ValueError("strength is given, but no image; give an image, or leave strength out")
+        if self.denoising_start is not None:
+            if self.image is None:
+                raise ValueError("denoising_start needs an image or latents to start from")
+            if self.strength is not None:
+                raise ValueError("strength and denoising_start both say where to begin; keep one of them")
+            if self.denoising_end is not None and self.denoising_end <= self.denoising_start:
+                raise ValueError(
+                    f"denoising_end {self.denoising_end} must be above denoising_start {self.denoising_start}"
+                )
+        return self
+
+    def _check_seeds(self) -> None:
         if self.seeds is not None:
             if self.seed is not None:
                 raise ValueError("seed and seeds are both given; keep one of them")
@@ -181,67 +175,71 @@ class GenerateRequest(BaseModel):
                 raise ValueError(f"count is {self.count}, but there are {len(self.seeds)} seeds; leave count out")
         elif self.seed is not None and self.seed + self.count > 2**63:
             raise ValueError(f"seed {self.seed} + count {self.count} passes 2**63; use a smaller seed")
+
+    def _check_noise_levels(self) -> None:
         if self.timesteps is not None and self.sigmas is not None:
             raise ValueError("timesteps and sigmas are both given; keep one of them")
-        for name in ("timesteps", "sigmas"):
-            values: Any = getattr(self, name)
-            if values is not None:
-                if any(b >= a for a, b in zip(values, values[1:], strict=False)) or values[-1] < 0:
-                    raise ValueError(f"{name} must fall strictly and not be negative, got {values}")
-                if self.steps is not None and self.steps != len(values):
-                    raise ValueError(f"steps is {self.steps}, but there are {len(values)} {name}; leave steps out")
-        if self.strength is not None and self.image is None:
-            raise ValueError("strength is given, but no image; give an image, or leave strength out")
-        if self.denoising_start is not None:
-            if self.image is None:
-                raise ValueError("denoising_start needs an image or latents to start from")
-            if self.denoising_end is not None and self.denoising_end <= self.denoising_start:
-                raise ValueError(
-                    f"denoising_end {self.denoising_end} must be above denoising_start {self.denoising_start}"
-                )
-        return self
-
-    def __init__(self, prompt: str | None = None, /, **fields: Any) -> None:
-        if prompt is not None:
-            if "prompt" in fields:
-                raise RequestError("the prompt is given twice")
-            fields["prompt"] = prompt
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            raise RequestError(_sentence(error)) from None
-
-    @classmethod
-    def from_json(cls, text: str) -> GenerateRequest:
-        """Read a request as ``to_json`` wrote it."""
-        import json
-
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise RequestError(f"the request is not JSON: {error}") from None
-        if not isinstance(data, dict):
-            raise RequestError(f"a request is a JSON object, got {type(data).__name__}")
-        return cls(**data)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values of every field that is not at its default; ``use`` as plugin and options.
-
-        Options objects need their plugin's name, which the engine knows: ``engine.request_dict(request)``.
-        """
-        data = self.model_dump(mode="json", exclude_defaults=True, exclude={"use"})
-        if self.use:
-            data["use"] = [item.model_dump(mode="json") if isinstance(item, Use) else item for item in self.use]
-        return data
+        for name, values in (("timesteps", self.timesteps), ("sigmas", self.sigmas)):
+            if values is None:
+                continue
+            for place, (before, after) in enumerate(itertools.pairwise(values), start=1):
+                if after >= before:
+                    raise ValueError(f"{name} must fall strictly, but {after} follows {before} at position {place}")
+            if self.steps is not None and self.steps != len(values):
+                raise ValueError(f"steps is {self.steps}, but there are {len(values)} {name}; leave steps out")
 
     def replace(self, **fields: Any) -> GenerateRequest:
-        """A copy with some fields changed, validated anew."""
+        """A copy with some fields changed, validated anew.
+
+        A field that says the same thing as a changed one gives way: ``seed`` drops ``seeds``, ``timesteps``
+        drops ``steps``, ``image=None`` drops ``strength``. So a finished ``result.request`` can be changed too.
+        """
         current = {name: getattr(self, name) for name in self.model_fields_set}
-        current.update({ALIASES.get(key, key): value for key, value in fields.items()})
-        return type(self)(**current)
+        for key, value in fields.items():
+            name = ALIASES.get(key, key)
+            if value is not None or name == "seed":
+                current = {other: kept for other, kept in current.items() if other not in _GIVES_WAY.get(name, ())}
+            if name == "image" and value is None:
+                current.pop("strength", None)
+                current.pop("denoising_start", None)
+            current.pop(name, None)
+        return type(self)(**current, **fields)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> GenerateRequest:
+        """Read a request as :meth:`to_json` or ``engine.to_json`` wrote it.
+
+        Raises:
+            RequestError: it is not JSON, or not a valid request.
+        """
+        return cls(**request_json.loads(text))
+
+    def to_json(self, owner: Callable[[Options], str] | None = None) -> str:
+        """This request as one line of JSON: every field that is not at its default.
+
+        A picture in memory becomes a data URI; a path stays a path. Options objects need the name of their
+        plugin, which an engine knows: ``engine.to_json(request)``.
+
+        Args:
+            owner: gives the plugin's name of options.
+
+        Raises:
+            RequestError: the request holds what JSON cannot: latents, or options whose plugin is not known.
+        """
+        return request_json.dumps(self.to_dict(owner))
+
+    def to_dict(self, owner: Callable[[Options], str] | None = None) -> dict[str, Any]:
+        """The same as JSON values."""
+        data = self.model_dump(mode="json", exclude_defaults=True, exclude={"use", "image"})
+        if self.image is not None:
+            data["image"] = request_json.image_value(self.image)
+        if self.use:
+            data["use"] = [request_json.use_value(item, owner) for item in self.use]
+        return data
 
 
-def _sentence(error: ValidationError) -> str:
+def explain_validation(error: ValidationError) -> str:
+    """A pydantic error as one line: field, what was wrong, the value."""
     parts = []
     for item in error.errors():
         where = ".".join(str(step) for step in item["loc"])
@@ -254,6 +252,4 @@ def _sentence(error: ValidationError) -> str:
     return "; ".join(parts)
 
 
-def explain_validation(error: ValidationError) -> str:
-    """A pydantic error as one line: field, what was wrong, the value."""
-    return _sentence(error)
+__all__ = ["ALIASES", "MAX_PROMPT", "GenerateRequest", "Use", "explain_validation", "parse_use"]

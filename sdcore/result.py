@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import OutputError, RequestError
 from .file_names import numbered
 from .files import check_writable, write_atomic
+from .picture_files import format_name
 from .stages import Verdict
 
 if TYPE_CHECKING:
@@ -50,8 +51,12 @@ class OnePicture:
         """The picture as a file's bytes, with its record inside, sealed if a plugin seals.
 
         Args:
-            format: "png", "jpeg", "webp" (lossless where the record must match the pixels: png).
+            format: "png", "jpeg", "webp", or one that a plugin has registered as an ``image_format``. Only PNG
+                keeps every pixel.
             quality: of JPEG and WebP, 1 to 100.
+
+        Raises:
+            OutputError: the format is not known, or cannot hold the picture. PluginError: a plugin failed.
         """
         return self._encode(self.image, format, self.record, quality)
 
@@ -112,12 +117,13 @@ class Result:
         return [picture.reports for picture in self.pictures]
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, quality: int = 95) -> list[Path]:
-        """Write the pictures; several get a number before the suffix (``cat-1.png``, ``cat-2.png``).
+        """Write the pictures; of a request for several, each gets its number (``cat-1.png``, ``cat-2.png``).
 
-        Every file is written beside its place and then renamed: there is never half a file.
+        The number is the picture's place in the request, so one that was withheld leaves a gap. Every file is
+        written beside its place and then renamed: there is never half a file.
 
         Args:
-            path: where to; the suffix (.png, .jpg, .webp) decides the format.
+            path: where to; the suffix (.png, .jpg, .webp, or that of a format that a plugin brings) decides.
             overwrite: replace files that exist; without it a taken name is an error.
             quality: of JPEG and WebP.
 
@@ -127,15 +133,12 @@ class Result:
         Raises:
             OutputError: a name is taken, the folder cannot be written, the disk is full.
         """
-        from .picture_files import format_of
-
         _ = self.image
-        paths = [numbered(Path(path), index, len(self.pictures)) for index in range(len(self.pictures))]
-        suffix = format_of(path)
+        paths = [numbered(Path(path), picture.index, self.request.count) for picture in self.pictures]
         for target in paths:
             check_writable(target, overwrite)
         return [
-            write_atomic(target, picture.encode(suffix, quality=quality), overwrite=overwrite)
+            write_atomic(target, picture.encode(format_name(path), quality=quality), overwrite=overwrite)
             for target, picture in zip(paths, self.pictures, strict=True)
         ]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,9 @@ from .errors import RequestError
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
+
+
+_TAKE = {"timesteps": "ddpm, euler, heun, dpmpp-2m, dpmpp-2s, lcm or tcd", "sigmas": "euler or edm-euler"}
 
 
 class Schedule:
@@ -33,7 +38,6 @@ class Schedule:
         self.scheduler = scheduler
         self.order = int(getattr(scheduler, "order", 1))
         self._set(steps, timesteps, sigmas)
-        self._range = (0, len(scheduler.timesteps))
         self._arguments = frozenset(inspect.signature(scheduler.step).parameters)
 
     def _set(self, steps: int, timesteps: Sequence[float] | None, sigmas: Sequence[float] | None) -> None:
@@ -44,24 +48,55 @@ class Schedule:
         for key, values in (("timesteps", timesteps), ("sigmas", sigmas)):
             if values is not None:
                 if key not in accepted:
-                    raise RequestError(f"scheduler {name} takes no custom {key}; use euler or dpmpp-2m, or leave them out")
+                    raise RequestError(f"scheduler {name} takes no custom {key}; use {_TAKE[key]}, or leave them out")
                 kwargs[key] = list(values)
         if len(kwargs) == 1:
             kwargs["num_inference_steps"] = steps
+            most = getattr(self.scheduler.config, "num_train_timesteps", steps)
+            if steps > most:  # some schedulers would visit one timestep again and again
+                raise RequestError(f"{steps} steps are more than the {most} timesteps of the noise schedule; use fewer")
+            distilled = getattr(self.scheduler.config, "original_inference_steps", steps)
+            if steps > distilled:
+                raise RequestError(f"scheduler {name} does at most {distilled} steps, and is made for 1 to 8; use fewer")
         try:
             self.scheduler.set_timesteps(**kwargs)
         except (ValueError, IndexError, AssertionError) as error:
             raise RequestError(f"scheduler {name} cannot do {steps} steps with these settings: {error}") from error
-        self.steps = steps if len(kwargs) == 2 and "num_inference_steps" in kwargs else len(self.scheduler.timesteps)
+        self._check_levels(name, steps)
+        self.steps = steps if "num_inference_steps" in kwargs else len(self.scheduler.timesteps)
+        # Told where it begins, the scheduler need not look for its place by a timestep that may occur twice.
+        self._begin(0, len(self.scheduler.timesteps))
+
+    def _check_levels(self, name: str, steps: int) -> None:
+        """Refuse what diffusers' schedulers take and then fail at, or answer with NaN."""
+        visited = self.scheduler.timesteps
+        known = getattr(self.scheduler.config, "num_train_timesteps", None)
+        if known is not None and float(visited.max()) > known - 1:
+            raise RequestError(
+                f"scheduler {name} cannot do {steps} steps with these settings: it would visit timestep "
+                f"{float(visited.max()):g}, and the last one is {known - 1}; use fewer steps"
+            )
+        sigmas = getattr(self.scheduler, "sigmas", None)
+        if sigmas is None or self.order > 1 or len(sigmas) != len(visited) + 1:
+            return
+        if bool((sigmas[:-2] == sigmas[1:-1]).any()) or sigmas[0] == sigmas[-1]:
+            raise RequestError(
+                f"scheduler {name} cannot do {steps} steps with these settings: two of them would have the same "
+                "noise level; use another number of steps"
+            )
 
     # -- choosing the part that is visited --------------------------------------------------------------
 
     def begin_at_strength(self, strength: float) -> None:
         """Keep the last ``strength`` of the steps (image to image)."""
         wanted = min(int(self.steps * strength), self.steps)
+        if wanted == 0 and strength > 0:
+            raise RequestError(
+                f"strength {strength} of {self.steps} steps leaves no step; use at least strength "
+                f"{math.ceil(1000 / self.steps) / 1000:g}, more steps, or strength 0 to keep the picture"
+            )
         start = max(self.steps - wanted, 0) * self.order
-        self._narrow(start, self._range[1])
-        self._set_begin(start)
+        self._begin(start, self._range[1])
 
     def begin_at(self, fraction: float) -> None:
         """Start at a fraction of the training range (the second model of a hand-over)."""
@@ -70,15 +105,14 @@ class Schedule:
         if self.order == 2 and remaining % 2 == 0:
             remaining += 1  # never between the two halves of a second-order step
         start = len(self.scheduler.timesteps) - remaining
-        self._narrow(start, self._range[1])
-        self._set_begin(start)
+        self._begin(start, self._range[1])
 
     def end_at(self, fraction: float) -> None:
         """Stop at a fraction of the training range, leaving noise for the next model."""
         first, last = self._range
         cutoff = self._cutoff(fraction)
         kept = int((self.scheduler.timesteps[first:last] >= cutoff).sum())
-        self._narrow(first, first + kept)
+        self._begin(first, first + kept)
 
     def choose(self, timesteps: Sequence[float]) -> None:
         """Visit exactly these timesteps: a slice of the current ones, or, if the scheduler can, others."""
@@ -88,23 +122,18 @@ class Schedule:
         first, last = self._range
         for offset in range(len(current) - len(wanted) + 1):
             if current[offset : offset + len(wanted)] == wanted:
-                self._narrow(first + offset, first + offset + len(wanted))
-                if first + offset:
-                    self._set_begin(first + offset)
+                self._begin(first + offset, first + offset + len(wanted))
                 return
         self._set(len(wanted), [int(t) for t in wanted], None)
-        self._range = (0, len(self.scheduler.timesteps))
 
     def _cutoff(self, fraction: float) -> int:
         total = self.scheduler.config.num_train_timesteps
         return int(round(total - fraction * total))
 
-    def _narrow(self, first: int, last: int) -> None:
+    def _begin(self, first: int, last: int) -> None:
         self._range = (first, max(first, last))
-
-    def _set_begin(self, index: int) -> None:
         if hasattr(self.scheduler, "set_begin_index"):
-            self.scheduler.set_begin_index(index)
+            self.scheduler.set_begin_index(first)
 
     # -- the numbers ------------------------------------------------------------------------------------
 
@@ -164,12 +193,20 @@ class Schedule:
         noised: Tensor = self.scheduler.add_noise(image, noise, timesteps)
         return noised
 
+    def check_eta(self, eta: float) -> None:
+        """Refuse an eta that the scheduler would not see."""
+        if eta and "eta" not in self._arguments:
+            raise RequestError(
+                f"eta is {eta}, but scheduler {type(self.scheduler).__name__} has none; use ddim or tcd, or eta 0"
+            )
+
     def step_arguments(self, generators: list[Generator], seeds: Sequence[int], eta: float) -> dict[str, Any]:
         """Keyword arguments of the scheduler's ``step``."""
-        if eta and "eta" not in self._arguments:
-            raise RequestError(f"eta is {eta}, but scheduler {type(self.scheduler).__name__} has none; use ddim, or eta 0")
+        self.check_eta(eta)
         if hasattr(self.scheduler, "noise_sampler_seed"):
             self.scheduler.noise_sampler_seed = list(seeds)  # else it draws one from the global generator
+            # The ends of its interval are rounded, so that it finds the first and last step outside, by 1e-7.
+            warnings.filterwarnings("ignore", "Should have t[ab01]", UserWarning, r"torchsde\.")
         arguments: dict[str, Any] = {"eta": eta} if "eta" in self._arguments else {}
         if "generator" in self._arguments:
             arguments["generator"] = generators

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,17 +36,20 @@ class SchedulerSpec:
             and returns an object with diffusers' scheduler interface.
         config: fields that are set over the model's own scheduler config.
         about: one line for people.
+        deaf: config fields that the class takes and makes nothing of; a suffix that sets one is refused.
     """
 
     target: str | Callable[..., Any]
     config: Mapping[str, Any] = field(default_factory=dict)
     about: str = ""
+    deaf: frozenset[str] = frozenset()
 
 
-def _diffusers(module: str, name: str, about: str, **config: Any) -> SchedulerSpec:
-    return SchedulerSpec(f"diffusers.schedulers.scheduling_{module}:{name}", config, about)
+def _diffusers(module: str, name: str, about: str, deaf: Iterable[str] = (), **config: Any) -> SchedulerSpec:
+    return SchedulerSpec(f"diffusers.schedulers.scheduling_{module}:{name}", config, about, frozenset(deaf))
 
 
+_SPACING = ("timestep_spacing",)
 _MULTI = ("dpmsolver_multistep", "DPMSolverMultistepScheduler")
 BUILTIN: Mapping[str, SchedulerSpec] = {
     "ddpm": _diffusers("ddpm", "DDPMScheduler", "ancestral sampling (2006.11239)"),
@@ -68,8 +71,8 @@ BUILTIN: Mapping[str, SchedulerSpec] = {
     "unipc": _diffusers("unipc_multistep", "UniPCMultistepScheduler", "predictor-corrector (2302.04867)"),
     "deis": _diffusers("deis_multistep", "DEISMultistepScheduler", "exponential integrator (2204.13902)"),
     "sa-solver": _diffusers("sasolver", "SASolverScheduler", "stochastic Adams (2309.05019)"),
-    "lcm": _diffusers("lcm", "LCMScheduler", "latent consistency models (2310.04378)"),
-    "tcd": _diffusers("tcd", "TCDScheduler", "trajectory consistency (2402.19159)"),
+    "lcm": _diffusers("lcm", "LCMScheduler", "latent consistency models (2310.04378)", _SPACING),
+    "tcd": _diffusers("tcd", "TCDScheduler", "trajectory consistency (2402.19159)", _SPACING),
     "edm-euler": _diffusers("edm_euler", "EDMEulerScheduler", "Euler for EDM-preconditioned models"),
     "edm-dpmpp-2m": _diffusers("edm_dpmsolver_multistep", "EDMDPMSolverMultistepScheduler", "the same, multistep"),
     "ddim-inverse": _diffusers("ddim_inverse", "DDIMInverseScheduler", "from picture to noise (2211.09794)"),
@@ -110,19 +113,30 @@ def make_scheduler(name: str | None, config: Mapping[str, Any], registry: Any) -
     if not hasattr(target, "from_config"):
         return target({**config, **chosen})
     known = inspect.signature(target.__init__).parameters
-    for key in SPACINGS.get(suffix, {}):
-        if key not in known:
-            offered = [s for s, fields in SPACINGS.items() if all(field in known for field in fields)]
-            raise RequestError(f"scheduler {name!r}: it has no {suffix} spacing; it has: {', '.join(offered) or 'none'}")
-    base_config = {key: value for key, value in config.items() if key != "_class_name"}
+    offered = [s for s, fields in SPACINGS.items() if _takes(fields, known, spec.deaf)]
+    if suffix and suffix not in offered:
+        raise RequestError(f"scheduler {name!r}: it has no {suffix} spacing; it has: {', '.join(offered) or 'none'}")
+    # What a scheduler object filled in for its own class says nothing about another class.
+    filled_in = config.get("_use_default_values") or ()
+    base_config = {key: value for key, value in config.items() if key not in filled_in}
     if suffix in ("karras", "exponential", "beta"):  # at most one of them may be on
         base_config = {k: v for k, v in base_config.items() if not (k.startswith("use_") and k.endswith("_sigmas"))}
     # A fresh dict without class name: diffusers warns when configs of other classes are passed on.
     accepted = {key: value for key, value in {**base_config, **chosen}.items() if key in known}
+    if suffix == "zsnr" and accepted.get("prediction_type", "epsilon") == "epsilon":
+        raise RequestError(
+            f"scheduler {name!r}: the model predicts the noise (epsilon), which cannot be done from a start of pure "
+            "noise; zsnr is for models of v-prediction"
+        )
     try:
         return target.from_config(accepted)
     except (ValueError, NotImplementedError, ImportError) as error:
         raise RequestError(f"scheduler {name or target.__name__!r} refuses its settings: {error}") from error
+
+
+def _takes(fields: Mapping[str, Any], known: Iterable[str], deaf: frozenset[str]) -> bool:
+    """Whether a class can be given all of a suffix's fields, and heeds the first, which the suffix is named for."""
+    return all(key in known for key in fields) and next(iter(fields)) not in deaf
 
 
 def _split(name: str, registry: Any) -> tuple[str, str]:

@@ -1,21 +1,39 @@
 """What stages receive and return: plain, mostly frozen values.
 
+Each has ``replace(field=...)``, which gives a changed copy; none may be changed in place.
+
 Shapes are written (batch, channels, height, width). Latents are in the model's latent space, pictures
 as tensors are in [-1, 1]. ``rows`` of a batch belong to branches: all pictures of the first branch, then
 all of the second; ``rows[name]`` is the slice of one branch.
+
+This file is long because it is plain data: one small class for each thing that stages see.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Generator, Tensor
 
     from .run import Run
+
+V = TypeVar("V", bound="Value")
+
+
+class Value:
+    """Base of what stages receive and return: a frozen dataclass."""
+
+    tensor_fields: ClassVar[tuple[str, ...]] = ()
+    """Tensors in it that other stages see too, so that no stage may change them in place."""
+
+    def replace(self: V, **changes: Any) -> V:
+        """A copy with some fields changed."""
+        return replace(self, **changes)  # type: ignore[type-var]
+
 
 SiteKind = Literal["self", "cross", "resnet", "skip", "block"]
 
@@ -71,7 +89,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Prompt:
+class Prompt(Value):
     """The prompt pair of a run; ``negative`` is None when the request names none."""
 
     positive: str
@@ -79,7 +97,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class TextArgs:
+class TextArgs(Value):
     """One text on its way into one text encoder.
 
     Attributes:
@@ -94,7 +112,7 @@ class TextArgs:
 
 
 @dataclass(frozen=True)
-class TextEncoding:
+class TextEncoding(Value):
     """What a text encoder made of one text.
 
     Attributes:
@@ -112,7 +130,7 @@ class TextEncoding:
 
 
 @dataclass(frozen=True)
-class Tokens:
+class Tokens(Value):
     """Token ids entering an encoder: ``ids`` is (rows, window), int64."""
 
     encoder: int
@@ -121,7 +139,7 @@ class Tokens:
 
 
 @dataclass(frozen=True, eq=False)
-class Conditioning:
+class Conditioning(Value):
     """What one branch tells the U-Net, for one picture; the core repeats it over the batch.
 
     Attributes:
@@ -130,13 +148,15 @@ class Conditioning:
         time_ids: (1, 5 or 6) size, crop and target size or aesthetic score (SDXL), or None.
     """
 
+    tensor_fields = ("context", "pooled", "time_ids")
+
     context: Tensor
     pooled: Tensor | None = None
     time_ids: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Branch:
+class Branch(Value):
     """One of the predictions that a step needs; branches with the same id are computed once.
 
     Attributes:
@@ -151,8 +171,11 @@ class Branch:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageArgs:
-    """A picture to encode: ``pixels`` (1, 3, height, width) in [-1, 1], the generator of its seed."""
+class ImageArgs(Value):
+    """A picture to encode: ``pixels`` (1, 3, height, width) in [-1, 1], the generator of its seed.
+
+    ``index`` is its place in the batch, as in ``run.seeds``.
+    """
 
     index: int
     pixels: Tensor
@@ -160,8 +183,11 @@ class ImageArgs:
 
 
 @dataclass(frozen=True, eq=False)
-class NoiseArgs:
-    """The initial noise wanted for one picture: ``shape`` is (1, channels, height, width)."""
+class NoiseArgs(Value):
+    """The initial noise wanted for one picture: ``shape`` is (1, channels, height, width).
+
+    ``index`` is its place in the batch, as in ``run.seeds``; ``generator`` is that of its seed, on the CPU.
+    """
 
     index: int
     seed: int
@@ -170,7 +196,7 @@ class NoiseArgs:
 
 
 @dataclass(frozen=True, eq=False)
-class InitialLatents:
+class InitialLatents(Value):
     """Where the loop starts.
 
     Attributes:
@@ -180,6 +206,8 @@ class InitialLatents:
         add_noise: ``add_noise(image, noise)`` noises clean latents for the first step.
     """
 
+    tensor_fields = ("latents", "noise", "image")
+
     latents: Tensor
     noise: Tensor | None
     image: Tensor | None
@@ -187,7 +215,7 @@ class InitialLatents:
 
 
 @dataclass(frozen=True, eq=False)
-class UNetInput:
+class UNetInput(Value):
     """One call of the U-Net, with all branches of the step in one batch.
 
     Attributes:
@@ -205,6 +233,8 @@ class UNetInput:
         timestep_cond: (rows, width) guidance embedding of distilled U-Nets, or None.
     """
 
+    tensor_fields = ("sample", "context")
+
     step: Step
     sample: Tensor
     timestep: Tensor
@@ -217,10 +247,6 @@ class UNetInput:
     mid_residual: Tensor | None = None
     intrablock_residuals: tuple[Tensor, ...] | None = None
     timestep_cond: Tensor | None = None
-
-    def replace(self, **changes: Any) -> UNetInput:
-        """A copy with some fields changed."""
-        return replace(self, **changes)
 
     def add_residuals(self, down: tuple[Tensor, ...] | None = None, mid: Tensor | None = None) -> UNetInput:
         """A copy with ControlNet residuals added to those already there, so that any number commute."""
@@ -250,7 +276,7 @@ class UNetInput:
 
 
 @dataclass(frozen=True, eq=False)
-class StepArgs:
+class StepArgs(Value):
     """A whole step: ``latents`` (batch, channels, height, width) before it."""
 
     step: Step
@@ -258,7 +284,7 @@ class StepArgs:
 
 
 @dataclass(frozen=True, eq=False)
-class SchedulerArgs:
+class SchedulerArgs(Value):
     """The scheduler's update: model output after guidance, and the latents that it belongs to."""
 
     step: Step
@@ -267,12 +293,14 @@ class SchedulerArgs:
 
 
 @dataclass(frozen=True, eq=False)
-class AttentionArgs:
+class AttentionArgs(Value):
     """One attention inside the U-Net.
 
     ``query`` is (rows, heads, tokens, head_dim), ``key`` and ``value`` (rows, heads, context, head_dim).
     ``mask`` is added to the logits, or None. ``rows`` and ``branches`` are those of the U-Net call.
     """
+
+    tensor_fields = ("query", "key", "value")
 
     site: Site
     step: Step
@@ -283,13 +311,9 @@ class AttentionArgs:
     branches: tuple[Branch, ...]
     mask: Tensor | None = None
 
-    def replace(self, **changes: Any) -> AttentionArgs:
-        """A copy with some fields changed."""
-        return replace(self, **changes)
-
 
 @dataclass(frozen=True, eq=False)
-class BlockArgs:
+class BlockArgs(Value):
     """A block or a resnet layer of the U-Net and its input ``hidden`` (rows, channels, height, width)."""
 
     site: Site
@@ -298,29 +322,30 @@ class BlockArgs:
     rows: Mapping[str, slice]
     branches: tuple[Branch, ...]
 
-    def replace(self, **changes: Any) -> BlockArgs:
-        """A copy with some fields changed."""
-        return replace(self, **changes)
-
 
 @dataclass(frozen=True, eq=False)
-class BlockOutput:
-    """What a block returns: ``hidden``, and for a down block the skip connections that it emits."""
+class BlockOutput(Value):
+    """What a block returns: ``hidden``, and for a down block the skip connections that it emits.
+
+    A stage that does not call ``call_next`` on a down block must give as many ``skips`` as the block would have.
+    """
 
     hidden: Tensor
     skips: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
-class SkipPair:
+class SkipPair(Value):
     """The two tensors that meet at a skip connection, before they are joined along the channels."""
+
+    tensor_fields = ("hidden", "skip")
 
     hidden: Tensor
     skip: Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class SiteCall:
+class SiteCall(Value):
     """Where a site stage is called: site, step, and the rows of each branch."""
 
     site: Site
@@ -330,14 +355,14 @@ class SiteCall:
 
 
 @dataclass(frozen=True, eq=False)
-class DecodeArgs:
+class DecodeArgs(Value):
     """Latents (batch, channels, height, width) to be decoded to pixels in [-1, 1]."""
 
     latents: Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class RunOutput:
+class RunOutput(Value):
     """What one pass makes of one batch.
 
     Attributes:
@@ -348,14 +373,10 @@ class RunOutput:
     latents: Tensor
     images: tuple[Image, ...] | None
 
-    def replace(self, **changes: Any) -> RunOutput:
-        """A copy with some fields changed."""
-        return replace(self, **changes)
-
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """One finished picture: its place in the request, its seed, its run."""
+class Picture(Value):
+    """One finished picture: its place in the request (``run.indices`` has it too), its seed, its run."""
 
     index: int
     seed: int
@@ -363,7 +384,7 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
-class SerializeArgs:
+class SerializeArgs(Value):
     """A picture to be written: ``format`` is "png", "jpeg" or "webp", ``record`` what travels inside."""
 
     image: Image
@@ -392,6 +413,10 @@ class Verdict:
     check: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.severity not in SEVERITIES:
+            raise ValueError(f"severity is {self.severity!r}; it must be one of {', '.join(SEVERITIES)}")
+
     @property
     def withholds(self) -> bool:
         """Whether the picture must not leave."""
@@ -408,7 +433,8 @@ class WeightPatch:
     Attributes:
         target: ``"unet"``, ``"vae"``, ``"text_encoder"`` or ``"text_encoder_2"``.
         key: name of the parameter in the target's state dict.
-        delta: from the original weight to the change; same shape.
+        delta: from the original weight to the change; same shape. It is called again whenever the weight is
+            rewritten, and must not change the original.
         strength: a factor, or a function of (step, branch) to a factor. A function makes the core rewrite
             the weight whenever the factor changes; branches with different factors run as separate
             batches. Only for the U-Net.

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class Stream:
     """Iterate over the events of a run; ``result()`` waits for the end, ``cancel()`` stops it.
 
-    An error of the run is raised where the iteration would end, and by ``result()``.
+    An error of the run is raised where the iteration would end, and by ``result()``. Leaving the loop early
+    cancels the run; ``result()`` without a loop just waits.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class Stream:
         self._thread.start()
 
     def __iter__(self) -> Iterator[Event]:
+        ended = False
         try:
             while (event := self._events.get()) is not None:
                 yield event
+            ended = True
         finally:
-            if self._thread.is_alive():
+            if not ended:  # left early: by break, by an exception, or by Ctrl-C
                 self._cancelled.set()
         self._events.put(None)  # a second loop ends at once
         self._raise()

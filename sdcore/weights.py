@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .calling import broke, call
+from .errors import PluginError
+from .laws import stamp
 from .order import Stage
 from .plugin import nearest
+from .side_paths import SidePaths
 from .stages import Branch, SidePath, Step, WeightPatch
 
 if TYPE_CHECKING:
@@ -17,8 +20,6 @@ if TYPE_CHECKING:
 
     from .unet import SiteContext
 
-TARGETS = ("unet", "vae", "text_encoder", "text_encoder_2")
-
 
 @dataclass(eq=False)
 class _Patched:
@@ -26,7 +27,7 @@ class _Patched:
 
     parameter: Parameter
     original: Tensor
-    constant: list[tuple[Stage, WeightPatch]] = field(default_factory=list)
+    constant: list[tuple[Stage, WeightPatch, float]] = field(default_factory=list)
     scheduled: list[tuple[Stage, WeightPatch]] = field(default_factory=list)
 
 
@@ -36,25 +37,29 @@ class WeightSession:
     ``epoch`` grows whenever a weight changes, so that values computed from weights know that they are stale.
     """
 
-    def __init__(self, targets: dict[str, Module], stages: Sequence[Stage], context: SiteContext) -> None:
+    def __init__(self, targets: Mapping[str, Module], stages: Sequence[Stage], context: SiteContext) -> None:
         self.epoch = 0
-        self._context = context
         self._patched: dict[tuple[str, str], _Patched] = {}
-        self._paths: dict[str, list[tuple[Stage, SidePath]]] = {}
-        self._attached: list[Module] = []
+        self._paths = SidePaths(targets["unet"], context)
         self._written: tuple[float, ...] | None = None
-        self._unet = targets.get("unet")
-        self.targets = frozenset(stage.fn.target for stage in stages if isinstance(stage.fn, WeightPatch))
+        parameters: dict[str, dict[str, Parameter]] = {}
         for stage in stages:
-            if isinstance(stage.fn, WeightPatch):
-                self._add_patch(targets, stage, stage.fn)
-            elif isinstance(stage.fn, SidePath):
-                self._paths.setdefault(stage.fn.module, []).append((stage, stage.fn))
-            else:
+            if isinstance(stage.fn, SidePath):
+                self._paths.add(stage, stage.fn)
+            elif not isinstance(stage.fn, WeightPatch):
                 raise broke(stage, f"it contributed {type(stage.fn).__name__}, expected WeightPatch or SidePath")
+            elif stage.fn.target not in targets:
+                raise broke(stage, f"this model has no {stage.fn.target!r}; it has {', '.join(targets)}")
+            else:
+                target = stage.fn.target
+                if target not in parameters:
+                    parameters[target] = dict(targets[target].named_parameters())
+                self._add(parameters[target], stage, stage.fn)
+        self.targets = frozenset(parameters)
         self._scheduled = [
             (entry, stage, patch) for entry in self._patched.values() for stage, patch in entry.scheduled
         ]
+        self._strengths = [Stage(s.port, p.strength, s.plugin, s.version) for _, s, p in self._scheduled]
 
     @property
     def scheduled(self) -> bool:
@@ -64,44 +69,37 @@ class WeightSession:
     @property
     def side_modules(self) -> frozenset[str]:
         """Names of the U-Net modules with a path beside them."""
-        return frozenset(self._paths)
+        return self._paths.modules
 
-    def _add_patch(self, targets: dict[str, Module], stage: Stage, patch: WeightPatch) -> None:
-        module = targets.get(patch.target)
-        if module is None:
-            raise broke(stage, f"this model has no {patch.target!r}; it has {', '.join(targets)}")
-        key = (patch.target, patch.key)
-        if key not in self._patched:
-            parameters = dict(module.named_parameters())
-            if patch.key not in parameters:
-                raise broke(stage, f"{patch.target} has no parameter {patch.key!r}.{nearest(patch.key, parameters)}")
+    def _add(self, parameters: Mapping[str, Parameter], stage: Stage, patch: WeightPatch) -> None:
+        if patch.key not in parameters:
+            raise broke(stage, f"{patch.target} has no parameter {patch.key!r}.{nearest(patch.key, parameters)}")
+        entry = self._patched.get((patch.target, patch.key))
+        if entry is None:
             parameter = parameters[patch.key]
-            self._patched[key] = _Patched(parameter, parameter.detach().clone())
-        entry = self._patched[key]
-        if callable(patch.strength):
-            if patch.target != "unet":
-                raise broke(stage, f"the strength of {patch.key!r} in {patch.target} must be a number")
+            entry = self._patched[patch.target, patch.key] = _Patched(parameter, parameter.detach().clone())
+        if not callable(patch.strength):
+            entry.constant.append((stage, patch, float(patch.strength)))
+        elif patch.target == "unet":
             entry.scheduled.append((stage, patch))
-        elif patch.strength:
-            entry.constant.append((stage, patch))
+        else:
+            raise broke(stage, f"the strength of {patch.key!r} in {patch.target} must be a number")
 
     def apply(self) -> None:
         """Write the constant patches and attach the side paths."""
         self.epoch += 1
         for entry in self._patched.values():
+            for stage, patch in entry.scheduled:
+                _delta(entry, stage, patch)  # what is wrong with it shows now, not in the middle of the run
             if entry.constant:
-                self._write(entry, [(stage, patch, float(patch.strength)) for stage, patch in entry.constant])  # type: ignore[arg-type]
-        for name, paths in self._paths.items():
-            self._attach(name, paths)
+                _write(entry, entry.constant)
+        self._paths.attach()
 
     def groups(self, step: Step, branches: Sequence[Branch]) -> list[tuple[tuple[float, ...], list[str]]]:
         """Strengths of the scheduled patches, and the branches that share them."""
         grouped: dict[tuple[float, ...], list[str]] = {}
         for branch in branches:
-            strengths = tuple(
-                float(call(stage, step, branch, step=step.index))
-                for stage in (Stage(s.port, p.strength, s.plugin, s.version) for _, s, p in self._scheduled)
-            )
+            strengths = tuple(float(call(stage, step, branch, step=step.index)) for stage in self._strengths)
             grouped.setdefault(strengths, []).append(branch.id)
         return list(grouped.items())
 
@@ -112,76 +110,47 @@ class WeightSession:
         by_entry: dict[int, list[tuple[Stage, WeightPatch, float]]] = {}
         for (entry, stage, patch), strength in zip(self._scheduled, strengths, strict=True):
             by_entry.setdefault(id(entry), []).append((stage, patch, strength))
+        self._written = None
         for entry in self._patched.values():
             if id(entry) in by_entry:
-                constant = [(stage, patch, float(patch.strength)) for stage, patch in entry.constant]  # type: ignore[arg-type]
-                self._write(entry, constant + by_entry[id(entry)])
+                _write(entry, entry.constant + by_entry[id(entry)])
         self._written = strengths
         self.epoch += 1
 
-    def _write(self, entry: _Patched, patches: list[tuple[Stage, WeightPatch, float]]) -> None:
-        import torch
-
-        # Half precision would round once per patch; the sum is made in float32 and rounded once.
-        total = entry.original.float() if entry.original.dtype in (torch.float16, torch.bfloat16) else entry.original
-        for stage, patch, strength in patches:
-            if not strength:
-                continue
-            delta: Tensor = call(Stage(stage.port, patch.delta, stage.plugin, stage.version), entry.original)
-            if delta.shape != entry.original.shape:
-                raise broke(
-                    stage,
-                    f"the change of {patch.key!r} has shape {tuple(delta.shape)}, the weight {tuple(entry.original.shape)}",
-                )
-            total = total + strength * delta.to(total)
-        entry.parameter.data.copy_(total)
-
-    def _attach(self, name: str, paths: list[tuple[Stage, SidePath]]) -> None:
-        assert self._unet is not None
-        try:
-            module = self._unet.get_submodule(name)
-        except AttributeError:
-            known = [n for n, _ in self._unet.named_modules()]
-            raise broke(paths[0][0], f"the U-Net has no module {name!r}.{nearest(name, known)}") from None
-        original, context = module.forward, self._context
-
-        def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            output: Tensor = original(hidden, *args, **kwargs)
-            for stage, path in paths:
-                output = _beside(stage, path, hidden, output, context)
-            return output
-
-        module.forward = forward
-        self._attached.append(module)
-
     def restore(self) -> None:
         """Put every original back, exactly, and detach the side paths."""
-        for module in self._attached:
-            module.__dict__.pop("forward", None)
-        self._attached.clear()
+        self._paths.detach()
         for entry in self._patched.values():
             entry.parameter.data.copy_(entry.original)
         self._written = None
         self.epoch += 1
 
 
-def _beside(stage: Stage, path: SidePath, hidden: Tensor, output: Tensor, context: SiteContext) -> Tensor:
-    step = context.step
-    strength: Callable[[Step, Branch], float] | float = path.strength
-    if not callable(strength):
-        factors = [float(strength)] * len(context.branches)
-    else:
-        at = Stage(stage.port, strength, stage.plugin, stage.version)
-        factors = [float(call(at, step, branch, step=step.index)) for branch in context.branches]
-    if not any(factors):
-        return output
-    run = Stage(stage.port, path.path, stage.plugin, stage.version)
-    if len(set(factors)) == 1:
-        added: Tensor = call(run, hidden, step=step.index)
-        return output + factors[0] * added
-    output = output.clone()
-    for branch, factor in zip(context.branches, factors, strict=True):
-        if factor:
-            rows = context.rows[branch.id]
-            output[rows] += factor * call(run, hidden[rows], step=step.index)
-    return output
+def _write(entry: _Patched, patches: Sequence[tuple[Stage, WeightPatch, float]]) -> None:
+    import torch
+
+    # Half precision would round once per patch; the sum is made in float32 and rounded once.
+    half = entry.original.dtype in (torch.float16, torch.bfloat16)
+    total = entry.original.float() if half else entry.original
+    for stage, patch, strength in patches:
+        if strength:
+            total = total + strength * _delta(entry, stage, patch).to(total)
+    entry.parameter.data.copy_(total)
+
+
+def _delta(entry: _Patched, stage: Stage, patch: WeightPatch) -> Tensor:
+    """The change that a patch makes to its weight at strength 1."""
+    before = stamp(entry.original)
+    delta: Callable[[Tensor], Any] = patch.delta
+    try:
+        found: Any = call(Stage(stage.port, delta, stage.plugin, stage.version), entry.original)
+    except PluginError:
+        # It is called once before anything is written, so the weight itself is still what it was.
+        if stamp(entry.original) != before:
+            entry.original.copy_(entry.parameter)
+        raise
+    if getattr(found, "shape", None) != entry.original.shape:
+        given = tuple(found.shape) if hasattr(found, "shape") else type(found).__name__
+        wanted = tuple(entry.original.shape)
+        raise broke(stage, f"the change of {patch.key!r} is {given}, expected a tensor of the weight's shape {wanted}")
+    return found  # type: ignore[no-any-return]

@@ -97,10 +97,10 @@ def variants() -> list[str]:
 
 def applies(model: str, task: str, scheduler: str) -> bool:
     """Whether both sides can do it, and it means something."""
-    if scheduler.endswith("-zsnr"):  # noise without any picture in it has no epsilon to predict
-        return MODELS[model][1] == "v_prediction"
-    # DDIM's inverse walks from a picture to its noise; it has no add_noise for a start in between.
-    return not (scheduler.startswith("ddim-inverse") and task == "img2img")
+    if scheduler.startswith("ddim-inverse") and task == "img2img":
+        return False  # it walks from a picture to its noise, and has no add_noise for a start in between
+    # Noise without any picture in it has no epsilon to predict.
+    return not scheduler.endswith("-zsnr") or MODELS[model][1] == "v_prediction"
 
 
 def diffusers_scheduler(pipe: Any, name: str | None, seeds: Sequence[int]) -> Any:

@@ -1,0 +1,141 @@
+"""The command line. Each command is a module with ``add_arguments(parser)`` and ``run(args) -> exit code``.
+
+Only the chosen command's module is imported, and a module imports torch only when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from sdcore.errors import Cancelled, ConflictError, PluginLoadError, RequestError, SdcoreError
+
+from .terminal import complain, tolerate_any_text
+
+COMMANDS = {
+    "generate": "draw pictures",
+    "replay": "make a picture again from the record inside it",
+    "explain": "show which plugin would do what, in which order; nothing is computed",
+    "record": "print the record inside a picture",
+    "plugins": "list plugins, or describe one",
+    "models": "list installed models, or describe one",
+    "schedulers": "list schedulers",
+    "doctor": "check this installation",
+    "demo": "draw a set of pictures with the installed model",
+}
+_ALSO = {"verbose": "everything that libraries say, and tracebacks", "quiet": "no progress bar and no warnings"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Returns:
+        The exit code: 0; 1 for a failure, or for pictures that differ; 2 for a request or a command line that
+        cannot be carried out; 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    tolerate_any_text()
+    try:
+        if "--verbose" in arguments:
+            return _main(arguments)
+        from sdcore.quiet import quiet_process
+
+        with quiet_process():
+            return _main(arguments)
+    except SystemExit as end:  # argparse
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BrokenPipeError:
+        # Whoever read the output has gone, and what is still buffered would fail once more at exit.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _main(arguments: list[str]) -> int:
+    verbose = "--verbose" in arguments
+    try:
+        args = _parser(arguments).parse_args(arguments)
+        run: Callable[[argparse.Namespace], int | None] | None = getattr(args, "func", None)
+        if run is None:
+            _parser([]).print_help()
+            return 2
+        code = run(args) or 0
+        sys.stdout.flush()
+        return code
+    except (KeyboardInterrupt, Cancelled) as error:
+        if verbose:
+            traceback.print_exc()
+        complain(f"cancelled{': nothing was written' if isinstance(error, Cancelled) else ''}")
+        return 130
+    except SdcoreError as error:
+        if verbose:
+            traceback.print_exc()
+        complain(f"error: {error}")
+        return 2 if isinstance(error, RequestError | ConflictError | PluginLoadError) else 1
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sdcore",
+        description="Stable Diffusion in which every feature is a plugin.",
+        epilog="`sdcore COMMAND --help` explains a command. Plugins may add commands: see `sdcore plugins`.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, help="print the version")
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, about in COMMANDS.items():
+        command = commands.add_parser(name, help=about, description=_sentence(about), allow_abbrev=False)
+        if name == chosen:
+            module = importlib.import_module(f".{name}", __name__)
+            module.add_arguments(command)
+            _add_common(command)
+            command.set_defaults(func=module.run)
+    if chosen is not None and chosen not in COMMANDS:
+        fill = _command_of_plugin(chosen)
+        command = commands.add_parser(chosen, allow_abbrev=False)
+        fill(command)
+        _add_common(command)
+    return parser
+
+
+def _command_of_plugin(name: str) -> Callable[[argparse.ArgumentParser], object]:
+    import warnings
+
+    from sdcore.host import PluginHost
+    from sdcore.plugin import nearest
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = PluginHost().registry.all("cli_command")
+    if name not in found:
+        raise RequestError(f"there is no command {name!r}.{nearest(name, [*COMMANDS, *found])} See sdcore --help")
+    fill: Callable[[argparse.ArgumentParser], object] = found[name]
+    return fill
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    known = {option for action in command._actions for option in action.option_strings}
+    for name, about in _ALSO.items():
+        if f"--{name}" not in known:
+            command.add_argument(f"--{name}", action="store_true", help=about)
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"sdcore {version('sdcore')}")
+        parser.exit()
