@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from .ports import Contributions as Contributions
     from .record import Record as Record
     from .registry import Registry as Registry
+    from .replay import Replay as Replay
+    from .replay import replay_picture as replay_picture
     from .request import GenerateRequest as GenerateRequest
     from .request import Use as Use
     from .result import Result as Result
@@ -68,6 +70,7 @@ _HOME = {
     "ports": ("Contribution", "Contributions"),
     "record": ("Record",),
     "registry": ("Registry",),
+    "replay": ("Replay", "replay_picture"),
     "request": ("GenerateRequest", "Use"),
     "result": ("Result",),
     "run": ("Run",),

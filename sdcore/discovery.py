@@ -111,7 +111,7 @@ def _load(record: PluginRecord, entry: Any) -> PluginRecord:
     try:
         loaded = entry.load()
         problem = check_class(loaded, record.name)
-    except Exception as error:  # noqa: BLE001 - a broken plugin must not stop the others
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a broken plugin must not stop the others
         return replace(record, error=f"its import failed: {type(error).__name__}: {error}")
     return replace(record, error=problem) if problem else replace(record, factory=loaded)
 

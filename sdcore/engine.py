@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .batches import Batch, collect
 from .discovery import disabled_names
-from .errors import RequestError, SdcoreError
+from .errors import ModelError, RequestError, SdcoreError
 from .events import Finished, Warned
 from .host import PluginHost
 from .job import Job, Observer
@@ -97,9 +97,10 @@ class Engine:
         """
         from .models import load_model
 
-        chosen = os.fspath(source) if source is not None else None
+        if not isinstance(source, str | os.PathLike | None):
+            raise ModelError(f"source is a {type(source).__name__}; give a folder, a file, a name or a hub id as text")
         model = load_model(
-            chosen,
+            source,
             device=device,
             dtype=dtype,
             components=components,
@@ -174,6 +175,8 @@ class Engine:
 
     def _generate(self, wanted: GenerateRequest, observer: Observer | None, cancelled: threading.Event) -> Result:
         """The main path."""
+        if observer is not None and not callable(observer):
+            raise RequestError(f"on_event is a {type(observer).__name__}; give a function that takes an event")
         job = self._job(wanted, observer, cancelled)
         request = complete(wanted, self.model, self.max_pixels)
         count = len(request.seeds or ())
@@ -184,7 +187,7 @@ class Engine:
 
             def one_batch(indices: Sequence[int], number: int, of: int) -> Batch:
                 nonlocal run, previews
-                if number > 1 or tuple(indices) != run.indices:
+                if tuple(indices) != run.indices:
                     run, previews = job.planned(request, indices)
                 return job.carry_out(run, previews, number, of)
 

@@ -52,7 +52,7 @@ def parameters_text(record: Record, size: tuple[int, int] | None = None) -> str:
         record: the record of the picture.
         size: width and height of the picture, for a request that names none.
     """
-    request = record.request
+    request = {**record.request, **record.changes}
     lines = [_text(request.get("prompt")).strip()]
     if negative := _text(request.get("negative_prompt")).strip():
         lines.append(f"Negative prompt: {negative}")
@@ -65,7 +65,7 @@ def parameters_text(record: Record, size: tuple[int, int] | None = None) -> str:
 
 
 def _settings(record: Record, size: tuple[int, int] | None) -> Iterator[tuple[str, object]]:
-    request = record.request
+    request = {**record.request, **record.changes}
     width, height = request.get("width"), request.get("height")
     if not (width and height) and size is not None:
         width, height = size

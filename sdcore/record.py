@@ -70,6 +70,7 @@ class Record(_Part):
             is a class without a package, ``"plugin NAME"`` to the hash of its file.
         model: the model.
         request: the request as JSON, every file replaced by ``{"asset": name, "sha256": hex}``.
+        changes: fields to which plugins gave other values for the run; a replay lets them do it again.
         assets: the files that the request named.
         seed: the seed of this picture.
         index: its place in the result, counted from 0.
@@ -88,6 +89,7 @@ class Record(_Part):
     software: dict[Line, Line]
     model: ModelRecord
     request: dict[str, Any]
+    changes: dict[str, Any] = {}
     assets: tuple[AssetRecord, ...] = ()
     seed: Seed
     index: Annotated[int, Field(ge=0)] = 0
@@ -100,7 +102,7 @@ class Record(_Part):
     metadata: dict[str, dict[str, Any]] = {}
     pixels_sha256: Sha256
 
-    @field_validator("request", "metadata")
+    @field_validator("request", "changes", "metadata")
     @classmethod
     def _plain_json(cls, value: dict[str, Any]) -> dict[str, Any]:
         return _json_copy(value)

@@ -81,7 +81,7 @@ def request_record(
         image: what the user gave as image, where ``request.image`` is the loaded picture.
     """
     assets: list[AssetRecord] = []
-    data = request.model_dump(mode="json", exclude_defaults=True, exclude=NOT_RECORDED)
+    data = _plain(request)
     if request.image is not None:
         named = isinstance(image, str | os.PathLike) and not str(image).startswith("data:")
         data["image"] = file_asset(assets, image) if named else value_asset(assets, request.image)
@@ -101,6 +101,10 @@ def request_record(
     return data, tuple(assets)
 
 
+def _plain(request: GenerateRequest) -> dict[str, Any]:
+    return request.model_dump(mode="json", exclude_defaults=True, exclude=NOT_RECORDED)
+
+
 def make_record(
     run: Run,
     plan: Plan,
@@ -117,7 +121,7 @@ def make_record(
         run: the run.
         plan: its plan.
         host: the engine's plugins.
-        request: the request as JSON values; ``seeds`` are narrowed to this batch's.
+        request: the request as JSON values, before plugins changed it; ``seeds`` are narrowed to this batch's.
         assets: the files that it names.
         place: which picture of the batch.
         metadata: what plugins add, by plugin.
@@ -126,6 +130,8 @@ def make_record(
     import torch
 
     model: Model = run.model
+    ran = _plain(run.request)
+    fields = (ran.keys() | request.keys()) - {"seeds", "use", "image"}
     return Record(
         software=software(host, run.plugins),
         model=ModelRecord(
@@ -135,6 +141,7 @@ def make_record(
             scheduler=_settings(model.scheduler_config),
         ),
         request={**request, "seeds": list(run.seeds)},
+        changes={name: ran.get(name) for name in fields if ran.get(name) != request.get(name)},
         assets=assets,
         seed=run.seeds[place],
         index=run.indices[place],

@@ -91,7 +91,7 @@ class GenerateRequest(BaseModel):
     )
     count: int = Field(1, ge=1, le=MAX_PICTURES, description="number of pictures; seeds are seed, seed + 1, ...")
     steps: int | None = Field(None, ge=1, le=10_000, description="denoising steps")
-    scheduler: str | None = Field(None, description="short name, such as euler-a or dpmpp-2m-karras")
+    scheduler: Text | None = Field(None, max_length=100, description="short name, such as euler-a or dpmpp-2m-karras")
     guidance_scale: Number | None = Field(None, ge=0, le=1000, description="classifier-free guidance; 1 is off")
     guidance_rescale: Fraction = Field(0.0, description="phi of arXiv 2305.08891, section 3.4")
     height: Side | None = Field(None, description="pixels")
@@ -142,7 +142,8 @@ class GenerateRequest(BaseModel):
         for key, value in data.items():
             name = ALIASES.get(key, key)
             if name not in cls.model_fields:
-                raise ValueError(f"there is no field {key!r}.{nearest(str(key), [*cls.model_fields, *ALIASES])}")
+                shown = str(key)[:100]
+                raise ValueError(f"there is no field {shown!r}.{nearest(shown, [*cls.model_fields, *ALIASES])}")
             if name in fields:
                 raise ValueError(f"{name!r} is given twice, once as {key!r}; keep one of them")
             if isinstance(value, bool):  # pydantic takes True for 1

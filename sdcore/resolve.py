@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 Uses = tuple[tuple[str, Options | None], ...]
 """(plugin name, options) of every plugin in use."""
 
-MODEL_DEFAULTS = tuple("scheduler steps guidance_scale strength height width negative_prompt clip_skip".split())
+MODEL_DEFAULTS = (
+    "scheduler",
+    "steps",
+    "guidance_scale",
+    "strength",
+    "height",
+    "width",
+    "negative_prompt",
+    "clip_skip",
+)
 """Fields for which a model may advise a value."""
 
 
@@ -171,8 +180,9 @@ def _latents(given: Tensor, model: Model, count: int) -> Tensor:
             f"a tensor as image means latents ({rows}, {channels}, height/{factor}, width/{factor}); got "
             f"{tuple(given.shape)}. Give pictures as a path, PIL image or bytes"
         )
-    if not given.is_floating_point():
-        raise ImageError(f"the latents given as image are {given.dtype}; latents are floating point numbers")
+    if not given.is_floating_point() or given.is_meta or given.is_sparse:
+        kind = "without values" if given.is_meta else "sparse" if given.is_sparse else str(given.dtype)
+        raise ImageError(f"the latents given as image are {kind}; latents are dense floating point numbers")
     if not bool(given.isfinite().all()):
         raise ImageError("the latents given as image are not finite (NaN or infinity); make them again")
     return given.detach() if given.ndim == 4 else given.detach()[None]

@@ -28,6 +28,7 @@ class Run:
 
     Attributes:
         request: the request, complete: no field is left to a default.
+        asked: the same before plugins' ``plan`` changed it.
         model: the loaded model.
         registry: what plugins have registered.
         seeds: the seeds of this batch, one per picture.
@@ -56,6 +57,7 @@ class Run:
         import torch
 
         self.request = request
+        self.asked = request
         self.model = model
         self.registry = registry
         self.seeds = tuple(seeds)

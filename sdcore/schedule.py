@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
-_TAKE = {"timesteps": "ddpm, euler, heun, dpmpp-2m, dpmpp-2s, lcm or tcd", "sigmas": "euler or edm-euler"}
+_TAKE = {"timesteps": "ddpm, euler, heun, dpmpp-2m, dpmpp-2s, lcm or tcd", "sigmas": "euler"}
 
 
 class Schedule:
@@ -47,7 +47,7 @@ class Schedule:
         kwargs: dict[str, Any] = {"device": "cpu"}
         for key, values in (("timesteps", timesteps), ("sigmas", sigmas)):
             if values is not None:
-                if key not in accepted:
+                if key not in accepted or (key == "sigmas" and self._other_sigmas()):
                     raise RequestError(f"scheduler {name} takes no custom {key}; use {_TAKE[key]}, or leave them out")
                 kwargs[key] = list(values)
         if len(kwargs) == 1:
@@ -66,6 +66,11 @@ class Schedule:
         self.steps = steps if "num_inference_steps" in kwargs else len(self.scheduler.timesteps)
         # Told where it begins, the scheduler need not look for its place by a timestep that may occur twice.
         self._begin(0, len(self.scheduler.timesteps))
+
+    def _other_sigmas(self) -> bool:
+        """Whether what the scheduler calls sigmas are not noise levels (flow matching), or a ramp to them (EDM)."""
+        config = self.scheduler.config
+        return hasattr(self.scheduler, "precondition_outputs") or getattr(config, "use_flow_sigmas", None) is False
 
     def _check_levels(self, name: str, steps: int) -> None:
         """Refuse what diffusers' schedulers take and then fail at, or answer with NaN."""

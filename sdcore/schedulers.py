@@ -6,6 +6,7 @@ arithmetic is diffusers'; a plugin adds schedulers with ``registry.add("schedule
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -129,9 +130,22 @@ def make_scheduler(name: str | None, config: Mapping[str, Any], registry: Any) -
             "noise; zsnr is for models of v-prediction"
         )
     try:
-        return target.from_config(accepted)
+        return _fresh(target, accepted)
     except (ValueError, NotImplementedError, ImportError) as error:
         raise RequestError(f"scheduler {name or target.__name__!r} refuses its settings: {error}") from error
+
+
+_pristine: dict[tuple[Any, str], Any] = {}
+
+
+def _fresh(target: Any, config: Mapping[str, Any]) -> Any:
+    """A scheduler of its own for every run, as a copy: some classes take 200 ms to make, and 0.4 ms to copy."""
+    key = (target, repr(sorted(config.items())))
+    if key not in _pristine:
+        if len(_pristine) >= 64:
+            _pristine.clear()
+        _pristine[key] = target.from_config(config)
+    return copy.deepcopy(_pristine[key])
 
 
 def _takes(fields: Mapping[str, Any], known: Iterable[str], deaf: frozenset[str]) -> bool:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .plugin import Options
 
 FORM = "write it as name:option=value,option=value"
+FORM_OF_MAPPING = 'an entry must look like {"plugin": "lora", "options": {...}}'
 
 
 class Use(BaseModel):
@@ -18,7 +19,7 @@ class Use(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
-    plugin: str = Field(min_length=1)
+    plugin: str = Field(min_length=1, max_length=100)
     options: Mapping[str, Any] = Field(default_factory=dict)
 
 
@@ -47,11 +48,7 @@ def _read_use(item: Any) -> Options | Use:
     try:
         return Use.model_validate(dict(item))
     except ValidationError:
-        shown = repr(dict(item))
-        raise ValueError(
-            'an entry must look like {"plugin": "lora", "options": {...}}, got '
-            + (shown if len(shown) <= 200 else shown[:200] + "...")
-        ) from None
+        raise ValueError(f"{FORM_OF_MAPPING}, got {_shown(dict(item))}") from None
 
 
 def parse_use(text: str) -> Use:
@@ -62,17 +59,25 @@ def parse_use(text: str) -> Use:
     """
     name, _, rest = text.partition(":")
     if not name.strip():
-        raise ValueError(f"{text!r} names no plugin; {FORM}")
+        raise ValueError(f"{_shown(text)} names no plugin; {FORM}")
     options: dict[str, Any] = {}
     while rest:
         key, equals, after = rest.partition("=")
         key = key.strip()
         if not equals or not key or "," in key:
-            raise ValueError(f"{rest.partition(',')[0]!r} in {text!r} has no name and '='; {FORM}")
+            raise ValueError(f"{_shown(rest.partition(',')[0])} in {_shown(text)} has no name and '='; {FORM}")
         if key in options:
-            raise ValueError(f"option {key!r} is given twice in {text!r}; keep one of them")
+            raise ValueError(f"option {key!r} is given twice in {_shown(text)}; keep one of them")
         options[key], rest = _value(after)
-    return Use(plugin=name.strip(), options=options)
+    try:
+        return Use(plugin=name.strip(), options=options)
+    except ValidationError:
+        raise ValueError(f"{_shown(name)} is no name of a plugin; {FORM}") from None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def _value(text: str) -> tuple[Any, str]:

@@ -20,6 +20,7 @@ from sdcore.engine import Engine
 from sdcore.errors import RecordError, RequestError
 from sdcore.images import image_sha256, load_image
 from sdcore.latent_files import encode_latents
+from sdcore.parameters_text import parameters_text
 from sdcore.picture_files import encode_image, read_record
 from sdcore.plugin import Asset, AssetMark, Options, Plugin, hookimpl
 from sdcore.ports import Contributions
@@ -149,7 +150,7 @@ def test_a_plugin_that_minds_the_place_is_explained(engine: Engine) -> None:
 
 def test_threads_of_torch_as_recorded_and_then_as_before(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    record = engine.generate("a cat", seed=3, steps=2).record
+    record = engine.generate("a cat", seed=3, steps=1).record
     before = torch.get_num_threads()
     other = 2 if before == 1 else 1
     replay = replay_picture(forged(record, threads=other), engine=engine)
@@ -371,6 +372,13 @@ def test_a_picture_that_was_edited(engine: Engine) -> None:
     assert replay.edited
     cut = result.pictures[0].encode()[:-400]
     assert replay_picture(cut, engine=engine).edited
+
+
+def test_what_plugins_changed_is_in_the_text_for_other_tools(engine: Engine) -> None:
+    record = engine.generate("a cat", seed=3, steps=2).record
+    assert record.changes == {}
+    assert "Steps: 2, " in parameters_text(record)
+    assert "Steps: 9, " in parameters_text(forged(record, changes={"steps": 9}))
 
 
 # --- finding the model

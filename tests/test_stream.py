@@ -166,7 +166,7 @@ def test_a_run_that_is_over_is_not_called_cancelled(engine: Engine) -> None:
 
 def test_closing_the_engine_cancels_its_streams() -> None:
     engine = Engine.load(str(tiny_folder("sd1")), plugins=())
-    stream = engine.stream(**{**FIELDS, "steps": 2000})
+    stream = engine.stream(**{**FIELDS, "steps": 900})
     next(event for event in stream if isinstance(event, Stepped))
     engine.close()
     with pytest.raises(Cancelled):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from sdcore.files import check_writable, write_atomic
 from sdcore.picture_files import format_of
@@ -11,6 +12,9 @@ from sdcore.record import shown
 from .engine_flags import add_engine_flags, load_settings
 from .progress import Progress
 from .terminal import complain, say, to_json
+
+if TYPE_CHECKING:
+    from sdcore.replay import Replay
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +46,6 @@ def run(args: argparse.Namespace) -> int:
         replay = replay_picture(
             args.picture, model=args.model, allow=args.allow, on_event=progress, **load_settings(args)
         )
-    good = replay.identical and not replay.edited
     if args.json:
         say(
             to_json(
@@ -56,14 +59,20 @@ def run(args: argparse.Namespace) -> int:
             )
         )
     else:
-        say("identical" if replay.identical else f"not identical: seed {replay.record.seed} gives other pixels here")
-        for difference in replay.differences:
-            (say if not replay.identical else complain)(f"  {difference}")
-        if replay.edited:
-            say(f"  the pixels in {shown(args.picture)} were changed after it was made")
+        _report(replay, args.picture)
     if args.out:
-        data = replay.picture.encode(kind)
-        say(write_atomic(args.out, data, overwrite=args.overwrite)) if not args.json else write_atomic(
-            args.out, data, overwrite=args.overwrite
-        )
-    return 0 if good else 1
+        file = write_atomic(args.out, replay.picture.encode(kind), overwrite=args.overwrite)
+        if not args.json:
+            say(file)
+    return 0 if replay.identical and not replay.edited else 1
+
+
+def _report(replay: Replay, picture: str) -> None:
+    if not replay.identical:
+        say(f"not identical: seed {replay.record.seed} gives other pixels here")
+    elif replay.edited:
+        say(f"edited: the record gives the picture that it tells of, but the pixels in {shown(picture)} are others")
+    else:
+        say("identical")
+    for difference in replay.differences:
+        (complain if replay.identical else say)(f"  {difference}")

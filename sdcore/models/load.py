@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdcore.errors import ModelError
+from sdcore.quiet import quiet
 
 from . import family as families
 from . import hub, prediction, templates
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 
+@quiet()
 def load_model(
     source: str | os.PathLike[str] | None = None,
     *,

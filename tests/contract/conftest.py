@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-NUMPY = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"  # diffusers' schedulers
+NUMPY = "ignore:__array_:DeprecationWarning"  # diffusers' schedulers and numpy 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

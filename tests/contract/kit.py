@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor
@@ -33,6 +34,7 @@ NEEDS: dict[Port[Any], dict[str, Any]] = {
     ports.sigmas: {"scheduler": "euler"},
 }
 """What a request needs for a port to be reached at all."""
+pending = pytest.mark.xfail(reason="waits for a change in sdcore/denoise.py", strict=True)
 ATTENTION = (ports.attention_qkv, ports.attention, ports.attention_add, ports.attention_probs)
 
 
@@ -101,6 +103,12 @@ def generate(*plugins: type[Plugin], on: Model | None = None, **fields: Any) -> 
     if "timesteps" in request or "sigmas" in request:
         request.pop("steps")
     return engine.generate(use=use, on_event=on_event, **request)
+
+
+@cache
+def plain(port: Port[Any] | None = None, **fields: Any) -> Result:
+    """What the small request gives without plugins; computed once, so that what spoils the model is seen."""
+    return generate(**{**(NEEDS.get(port, {}) if port else {}), **fields})
 
 
 @dataclass

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sdcore import PluginError, RequestError, ports
+from sdcore import PluginError, RequestError, Result, ports
 from sdcore.ports import PORTS, Port
 from sdcore.stages import BlockOutput, RunOutput
 
-from .kit import NEEDS, fingerprint, generate, is_blamed, model, same_pictures, stage
+from .kit import NEEDS, fingerprint, generate, is_blamed, model, plain, same_pictures, stage
 
 LOOP = ("step", "unet")
 AROUNDS = tuple(port for port in PORTS if port.kind == "around")
@@ -43,7 +43,12 @@ CASES: dict[Port[Any], Case] = {
     ports.whole_run: Case(
         lambda request: request.replace(prompt="a cat"),
         lambda request: request.replace(height=33),
-        ("text", torch.zeros(1, 4, 8, 8), RunOutput(torch.zeros(1, 4, 8, 8), None), RunOutput(torch.zeros(1, 4, 8, 8), ())),
+        (
+            "text",
+            torch.zeros(1, 4, 8, 8),
+            RunOutput(torch.zeros(1, 4, 8, 8), None),
+            RunOutput(torch.zeros(1, 4, 8, 8), ()),
+        ),
     ),
     ports.encode_text: Case(
         lambda args: args.replace(text="a cat"), lambda args: args.replace(text=5), ("text", torch.zeros(1, 77, 64))
@@ -56,7 +61,9 @@ CASES: dict[Port[Any], Case] = {
         fields={"strength": 0.5, "steps": 4},
     ),
     ports.whole_step: Case(
-        lambda args: args.replace(latents=args.latents * 2), lambda args: args.replace(latents=args.latents[:, :3]), HALF
+        lambda args: args.replace(latents=args.latents * 2),
+        lambda args: args.replace(latents=args.latents[:, :3]),
+        HALF,
     ),
     ports.unet_call: Case(
         lambda inputs: inputs.replace(sample=inputs.sample * 2),
@@ -90,6 +97,10 @@ def needs(port: Port[Any]) -> dict[str, Any]:
     return {**NEEDS.get(port, {}), **CASES[port].fields}
 
 
+def usual(port: Port[Any]) -> Result:
+    return plain(port, **CASES[port].fields)
+
+
 def step_of(port: Port[Any]) -> int | None:
     return 0 if port.hook in LOOP else None
 
@@ -106,7 +117,7 @@ def test_calling_on_with_the_same_arguments_changes_nothing(port: Port[Any]) -> 
         met.append(args)
         return call_next(args)
 
-    assert same_pictures(generate(stage("a", port, through), **needs(port)), generate(**needs(port)))
+    assert same_pictures(generate(stage("a", port, through), **needs(port)), usual(port))
     assert met
 
 
@@ -145,7 +156,7 @@ def test_changed_arguments_reach_the_next_layer_and_the_core(port: Port[Any]) ->
 
     changed = generate(stage("a", port, change), stage("b", port, look), **needs(port))
     assert all(one is other for one, other in zip(given, passed, strict=True))
-    assert not same_pictures(changed, generate(**needs(port)))
+    assert not same_pictures(changed, usual(port))
 
 
 @pytest.mark.parametrize("port", AROUNDS, ids=str)
@@ -156,7 +167,7 @@ def test_it_may_call_on_several_times(port: Port[Any]) -> None:
 
     result = generate(stage("a", port, twice), **needs(port))
     if CASES[port].again:
-        assert same_pictures(result, generate(**needs(port)))
+        assert same_pictures(result, usual(port))
 
 
 @pytest.mark.parametrize("port", AROUNDS, ids=str)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -19,10 +18,10 @@ from sdcore.picture_files import read_record
 from sdcore.plugin import HOOKS
 from sdcore.ports import PORTS, Port
 from sdcore.schedulers import SchedulerSpec
-from sdcore.stages import SEVERITIES, BlockOutput, StepArgs
+from sdcore.stages import BlockOutput
 from sdcore.unet import find_sites
 
-from .kit import PICTURE, Predictions, generate, model, plugin, same_pictures, seen, stage, watched
+from .kit import PICTURE, Predictions, generate, model, pending, plugin, same_pictures, seen, stage, watched
 
 EFFECTS: dict[Port[Any], Callable[[], None]] = {}
 
@@ -175,9 +174,7 @@ def unet_input() -> None:
 def unet_call() -> None:
     recorder = Predictions()
     with watched() as calls:
-        generate(
-            stage("a", ports.unet_call, lambda inputs, call_next: torch.ones_like(inputs.sample)), recorder.plugin
-        )
+        generate(stage("a", ports.unet_call, lambda inputs, call_next: torch.ones_like(inputs.sample)), recorder.plugin)
     assert calls == []
     assert all(torch.equal(found, torch.ones(1, 4, 8, 8)) for found in recorder.predictions)
 
@@ -332,7 +329,9 @@ def seal() -> None:
 
 @effect(ports.judge_prompt)
 def judge_prompt() -> None:
-    check = stage("a", ports.judge_prompt, lambda p: Verdict("withhold", "no apples") if "apple" in p.positive else None)
+    check = stage(
+        "a", ports.judge_prompt, lambda p: Verdict("withhold", "no apples") if "apple" in p.positive else None
+    )
     with watched() as calls, pytest.raises(Withheld, match="no apples"):
         generate(check)
     assert calls == []
@@ -476,9 +475,7 @@ def test_encode_text_is_called_for_each_encoder_and_branch() -> None:
 
     generate(stage("a", ports.encode_text, note), on=model("sdxl"), negative_prompt="a dog")
     assert sorted(asked) == sorted(
-        (encoder, branch, text)
-        for encoder in (0, 1)
-        for branch, text in (("cond", "a red apple"), ("uncond", "a dog"))
+        (encoder, branch, text) for encoder in (0, 1) for branch, text in (("cond", "a red apple"), ("uncond", "a dog"))
     )
 
 
@@ -509,25 +506,26 @@ def test_noise_has_one_claimant_that_is_asked_picture_by_picture() -> None:
     assert torch.allclose(result.latents[:1], generate(seed=3).latents, atol=1e-5)
 
 
-def test_a_step_can_be_repeated_with_a_scheduler_that_counts() -> None:
-    """Going a step again from the same latents gives the same, also where the scheduler counts its steps."""
-    for scheduler in ("euler", "dpmpp-2m", "heun", "pndm"):
-        results: list[bool] = []
+@pending
+@pytest.mark.parametrize(
+    "scheduler", ["euler", "euler-karras", "dpmpp-2m", "heun", "pndm", "unipc", "lms", "deis", "dpm2"]
+)
+@pytest.mark.parametrize("port", [ports.whole_step, ports.scheduler_step], ids=str)
+def test_a_step_can_be_repeated_with_a_scheduler_that_counts(port: Port[Any], scheduler: str) -> None:
+    """Going a step again from the same latents gives the same, also where the scheduler keeps count and history."""
+    same: list[bool] = []
 
-        def twice(args: StepArgs, call_next: Any, results: list[bool] = results) -> Tensor:
-            first = call_next(args)
-            again: Tensor = call_next(args)
-            results.append(torch.equal(first, again))
-            return again
+    def twice(args: Any, call_next: Any) -> Tensor:
+        first, again = call_next(args), call_next(args)
+        same.append(torch.equal(first, again))
+        return again  # type: ignore[no-any-return]
 
-        result = generate(stage("a", ports.whole_step, twice), scheduler=scheduler, steps=4)
-        assert all(results), scheduler
-        assert same_pictures(result, generate(scheduler=scheduler, steps=4)), scheduler
+    result = generate(stage("a", port, twice), scheduler=scheduler, steps=4)
+    assert all(same)
+    assert same_pictures(result, generate(scheduler=scheduler, steps=4))
 
 
 def test_reports_and_record_survive_the_file() -> None:
     result = generate(stage("a", ports.metadata, lambda picture: {"list": (1, 2.5, None, {"deep": True})}))
     record = read_record(result.pictures[0].encode())
     assert record.metadata == {"a": {"list": [1, 2.5, None, {"deep": True}]}}
-    assert json.dumps(record.metadata)
-    assert SEVERITIES[-1] == "error"

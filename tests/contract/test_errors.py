@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import threading
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from sdcore import Cancelled, Engine, PluginError, Result, SidePath, Use, WeightPatch, Withheld, ports
+from sdcore import Cancelled, Engine, PluginError, RequestError, Result, SidePath, Use, WeightPatch, Withheld, ports
 from sdcore.errors import OutOfMemoryError, PluginLoadError
 from sdcore.events import Stepped
 from sdcore.ports import PORTS, Port
 
-from .kit import NEEDS, REQUEST, fingerprint, generate, is_blamed, model, plugin, same_pictures, stage
+from .kit import (
+    NEEDS,
+    REQUEST,
+    at,
+    fingerprint,
+    generate,
+    is_blamed,
+    model,
+    pending,
+    plain,
+    plugin,
+    same_pictures,
+    stage,
+    watched,
+)
 
 LOOP = ("step", "unet")
-SIGNATURES: dict[Port[Any], Callable[..., Any]] = {}
 
 
 def needs(port: Port[Any]) -> dict[str, Any]:
@@ -51,9 +62,9 @@ def is_clean(engine: Engine, before: tuple[str, Result], port: Port[Any]) -> Non
 def test_a_stage_that_raises(port: Port[Any]) -> None:
     fn: Any = WeightPatch("unet", "conv_out.bias", boom) if port is ports.weights else boom
     engine = Engine(model(), plugins=[stage("bad", port, fn)])
-    before = fingerprint(engine.model), carry_out(engine, port)
+    before = fingerprint(engine.model), plain(port)
     if port.hook == "judge":  # fails closed: nothing leaves
-        with pytest.raises(Withheld, match="check of bad .*failed: ValueError: oh no") as withheld:
+        with pytest.raises(Withheld, match=r"check of bad .*failed: ValueError: oh no") as withheld:
             carry_out(engine, port, use=[Use(plugin="bad")])
         assert [verdict.severity for verdict in withheld.value.verdicts] == ["error"]  # type: ignore[attr-defined]
     else:
@@ -66,7 +77,14 @@ def test_a_stage_that_raises(port: Port[Any]) -> None:
     is_clean(engine, before, port)
 
 
-@pytest.mark.parametrize("port", [port for port in PORTS if port.hook in LOOP], ids=str)
+@pytest.mark.parametrize(
+    "port",
+    [
+        pytest.param(port, marks=[pending] if port is ports.guidance_terms else [], id=str(port))
+        for port in PORTS
+        if port.hook in LOOP
+    ],
+)
 def test_a_stage_that_raises_late_names_its_step(port: Port[Any]) -> None:
     def late(*args: Any) -> Any:
         step = next(found for arg in args if (found := arg if hasattr(arg, "fraction") else getattr(arg, "step", None)))
@@ -76,10 +94,8 @@ def test_a_stage_that_raises_late_names_its_step(port: Port[Any]) -> None:
             return args[1](args[0])
         return args[1]["cond"] if port is ports.guidance else [] if port is ports.branches else None
 
-    if port is ports.guidance_terms:
-        pytest.skip("its first step would need a term; test_sums has it")
     engine = Engine(model(), plugins=[stage("bad", port, late)])
-    before = fingerprint(engine.model), carry_out(engine, port)
+    before = fingerprint(engine.model), plain(port)
     with pytest.raises(PluginError, match="at step 1: ValueError: oh no") as caught:
         carry_out(engine, port, use=[Use(plugin="bad")])
     is_blamed(caught.value, "bad", port, 1)
@@ -95,7 +111,7 @@ def test_each_part_of_a_patch_that_raises(part: str) -> None:
         "path strength": SidePath("conv_out", torch.zeros_like, boom),
     }
     engine = Engine(model(), plugins=[stage("bad", ports.weights, patches[part])])
-    before = fingerprint(engine.model), carry_out(engine, ports.weights)
+    before = fingerprint(engine.model), plain()
     with pytest.raises(PluginError, match="oh no") as caught:
         carry_out(engine, ports.weights, use=["bad"])
     is_blamed(caught.value, "bad", ports.weights, None if part == "delta" else 0)
@@ -108,7 +124,7 @@ HOOKS = ("plan", "whole_run", "weights", "text", "latents", "step", "unet", "dec
 @pytest.mark.parametrize("hook", HOOKS)
 def test_a_hook_that_raises(hook: str) -> None:
     engine = Engine(model(), plugins=[plugin("bad", **{hook: boom})])
-    before = fingerprint(engine.model), carry_out(engine, ports.prompt)
+    before = fingerprint(engine.model), plain()
     with pytest.raises(PluginError, match="ValueError: oh no") as caught:
         carry_out(engine, ports.prompt, use=["bad"])
     is_blamed(caught.value, "bad", hook, None)
@@ -121,8 +137,6 @@ def test_a_plugin_that_fails_at_start_is_told_when_it_was_given() -> None:
 
 
 def test_an_error_that_a_hook_raises_on_purpose_stays_and_says_where_it_came_from() -> None:
-    from sdcore import RequestError
-
     def refuse(run: Any) -> Any:
         raise RequestError("the mask is as small as the sky")
 
@@ -131,10 +145,8 @@ def test_an_error_that_a_hook_raises_on_purpose_stays_and_says_where_it_came_fro
     assert any("hook step of plugin 'a'" in note for note in caught.value.__notes__)
 
 
-@pytest.mark.parametrize("port", PORTS, ids=str)
+@pytest.mark.parametrize("port", [port for port in PORTS if port is not ports.weights], ids=str)
 def test_cancelling_from_any_stage_leaves_the_engine_clean(port: Port[Any]) -> None:
-    if port is ports.weights:
-        pytest.skip("a patch has no run; test_weights cancels in the middle of one")
     runs: list[Any] = []
 
     def cancel(*args: Any) -> Any:
@@ -143,23 +155,16 @@ def test_cancelling_from_any_stage_leaves_the_engine_clean(port: Port[Any]) -> N
 
     def hook(run: Any) -> Any:
         runs[:] = [run]
-        return stage_of(port, cancel)(run)
-
-    from .kit import at
-
-    def stage_of(port: Port[Any], fn: Any) -> Any:
-        return at(port, fn)
+        return at(port, cancel)(run)
 
     engine = Engine(model(), plugins=[plugin("stopper", **{port.hook: hook})])
-    before = fingerprint(engine.model), carry_out(engine, port)
+    before = fingerprint(engine.model), plain(port)
     with pytest.raises(Cancelled):
         carry_out(engine, port, use=["stopper"])
     is_clean(engine, before, port)
 
 
 def test_cancelling_from_an_event_stops_before_the_next_unet_call() -> None:
-    from .kit import watched
-
     def stop(event: Any) -> None:
         if isinstance(event, Stepped):
             event.run.cancel()
@@ -174,9 +179,8 @@ def test_running_out_of_memory_in_a_stage_is_no_plugin_error() -> None:
         raise torch.OutOfMemoryError("no memory left")
 
     engine = Engine(model(), plugins=[stage("big", ports.latents_in, full)])
-    before = fingerprint(engine.model), carry_out(engine, ports.latents_in)
-    with pytest.raises(OutOfMemoryError), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    before = fingerprint(engine.model), plain()
+    with pytest.raises(OutOfMemoryError):
         carry_out(engine, ports.latents_in, use=["big"])
     is_clean(engine, before, ports.latents_in)
 

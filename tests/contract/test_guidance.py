@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sdcore import Branch, PluginError, ports
+from sdcore import Branch, Cancelled, PluginError, RequestError, Verdict, ports
 
-from .kit import Predictions, generate, is_blamed, model, plugin, same_pictures, stage, watched
+from .kit import Predictions, fingerprint, generate, is_blamed, model, pending, plugin, same_pictures, stage, watched
 
 PERTURBED = Branch("perturbed", tags=frozenset({"perturbed"}))
 
@@ -107,6 +107,7 @@ def test_a_branch_of_its_own_conditioning_works_with_sdxl() -> None:
     assert torch.equal(added["text_embeds"][2], added["text_embeds"][1])
 
 
+@pending
 def test_branches_that_come_and_go_with_the_steps() -> None:
     often = stage("a", ports.branches, lambda step: [PERTURBED] if step.index % 2 else None)
     with watched() as calls:
@@ -234,6 +235,7 @@ def test_caching_is_outside_what_controls_the_unet(order: tuple[str, str]) -> No
     assert all(torch.equal(given.mid_residual, torch.ones(2, 64, 2, 2)) for given in inputs)
 
 
+@pending
 def test_contexts_of_other_lengths_are_an_error_that_says_so() -> None:
     def hook(run: Any) -> Any:
         def wanted(step: Any) -> Iterable[Branch]:
@@ -242,7 +244,7 @@ def test_contexts_of_other_lengths_are_an_error_that_says_so() -> None:
 
         return ports.branches(wanted)
 
-    with pytest.raises(Exception, match=r"short.*10|10.*short"):
+    with pytest.raises(RequestError, match=r"uncond 77, cond 77, short 10\)"):
         generate(plugin("a", step=hook))
 
 
@@ -254,3 +256,47 @@ def test_no_branch_at_all_is_an_error() -> None:
     with pytest.raises(PluginError, match="no branch was asked for") as caught:
         generate(plugin("a", step=hook))
     is_blamed(caught.value, "a", ports.guidance, 0)
+
+
+@pending
+def test_an_input_that_the_unet_cannot_use_names_who_made_it() -> None:
+    before = fingerprint(model())
+    fine = stage("fine", ports.unet_input, lambda inputs: inputs.replace())
+    control = stage("control", ports.unet_input, lambda inputs: inputs.add_residuals(mid=torch.ones(2, 64, 3, 3)))
+    with pytest.raises(
+        PluginError, match="cannot use what 'fine' and 'control' made of its input: RuntimeError"
+    ) as caught:
+        generate(fine, control)
+    is_blamed(caught.value, "control", ports.unet_input, 0)
+    assert fingerprint(model()) == before
+
+
+@pending
+def test_cancelling_is_seen_before_every_call_of_the_unet() -> None:
+    def tiles(args: Any, call_next: Any) -> Tensor:
+        args.step.run.cancel()
+        for _ in range(3):
+            latents = call_next(args)
+        return latents  # type: ignore[no-any-return]
+
+    with watched() as calls, pytest.raises(Cancelled):
+        generate(stage("a", ports.whole_step, tiles))
+    assert calls == []
+
+
+@pending
+def test_previews_are_judged_also_where_a_stage_did_the_step_by_itself() -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def halves(args: Any, call_next: Any) -> Tensor:
+        parts = [call_next(args.replace(latents=part.contiguous())) for part in args.latents.split(4, dim=-1)]
+        return torch.cat(parts, dim=-1)
+
+    def look(step: Any, x0: Tensor) -> list[Verdict | None]:
+        shapes.append(tuple(x0.shape))
+        return [None]
+
+    judge = stage("judge", ports.judge_preview, look)
+    generate(judge, stage("tiles", ports.whole_step, halves))
+    generate(judge, stage("skip", ports.whole_step, lambda args, call_next: args.latents))
+    assert shapes == [(1, 4, 8, 8)] * 4

@@ -134,14 +134,15 @@ def test_the_most_severe_verdict_wins() -> None:
         generate(*saying("flag", "withhold", "allow"))
     assert [verdict.severity for verdict in caught.value.verdicts] == ["withhold", "flag"]  # type: ignore[attr-defined]
     broken = stage("broken", ports.judge_image, lambda picture, image: 1 / 0)
-    with pytest.raises(Withheld, match="check of broken .*failed: ZeroDivisionError") as caught:
+    with pytest.raises(Withheld, match=r"check of broken .*failed: ZeroDivisionError") as caught:
         generate(*saying("flag", "withhold"), broken)
     assert [verdict.severity for verdict in caught.value.verdicts] == ["error", "withhold", "flag"]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("port", [ports.judge_prompt, ports.judge_image, ports.judge_preview], ids=str)
 @pytest.mark.parametrize(
-    "bad", [lambda *args: "fine", lambda *args: True, lambda *args: Verdict("fine"), lambda *args: [Verdict("allow")] * 3]
+    "bad",
+    [lambda *args: "fine", lambda *args: True, lambda *args: Verdict("fine"), lambda *args: [Verdict("allow")] * 3],
 )
 def test_a_check_that_says_nonsense_has_failed(port: Any, bad: Any) -> None:
     with pytest.raises(Withheld, match="failed: "):
@@ -149,7 +150,9 @@ def test_a_check_that_says_nonsense_has_failed(port: Any, bad: Any) -> None:
 
 
 def test_some_pictures_are_withheld_while_others_leave() -> None:
-    odd = stage("odd", ports.judge_image, lambda picture, image: Verdict("withhold", "odd") if picture.seed % 2 else None)
+    odd = stage(
+        "odd", ports.judge_image, lambda picture, image: Verdict("withhold", "odd") if picture.seed % 2 else None
+    )
     result, plain = generate(odd, seed=4, count=3), generate(seed=4, count=3)
     assert result.seeds == [4, 6]
     assert [(one.seed, one.index, one.verdicts[0].reason) for one in result.withheld] == [(5, 1, "odd")]
@@ -222,7 +225,13 @@ def test_a_second_pass_draws_over_the_first_and_what_follows_happens_once() -> N
     ]
     result = generate(stage("hires", ports.whole_run, hires), *counters)
     assert result.image.size == (64, 64)
-    assert log == ["step"] * 2 + ["composite"] + ["step"] * 2 + ["composite", "safety", "judge", "watermark", "metadata"]
+    assert log == ["step"] * 2 + ["composite"] + ["step"] * 2 + [
+        "composite",
+        "safety",
+        "judge",
+        "watermark",
+        "metadata",
+    ]
     first = generate()
     by_hand = generate(image=first.image.resize((64, 64)), strength=0.5, height=64, width=64, steps=4)
     assert same_pictures(result, by_hand)

@@ -48,7 +48,7 @@ def in_threads(*work: Any) -> list[Result]:
     def carry_out(number: int) -> None:
         try:
             found[number] = work[number]()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised below
             found[number] = error
 
     threads = [threading.Thread(target=carry_out, args=(number,), daemon=True) for number in range(len(work))]
@@ -66,7 +66,9 @@ def in_threads(*work: Any) -> list[Result]:
 def requests() -> list[dict[str, Any]]:
     shifts: list[list[Options]] = [[Shift(amount=0.1)], [Shift(amount=0.5)], [], [Shift(amount=-0.3)]]
     words = ("a red apple", "a cat", "a dog", "a house")
-    return [{**REQUEST, "prompt": p, "seed": i, "use": use} for i, (p, use) in enumerate(zip(words, shifts, strict=True))]
+    return [
+        {**REQUEST, "prompt": p, "seed": i, "use": use} for i, (p, use) in enumerate(zip(words, shifts, strict=True))
+    ]
 
 
 def test_four_threads_on_one_engine_give_what_four_runs_give() -> None:

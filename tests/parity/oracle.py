@@ -6,9 +6,10 @@ what its suffix sets, is written down a second time.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,8 +104,18 @@ def applies(model: str, task: str, scheduler: str) -> bool:
     return not scheduler.endswith("-zsnr") or MODELS[model][1] == "v_prediction"
 
 
+_made: dict[tuple[Any, ...], Any] = {}
+
+
 def diffusers_scheduler(pipe: Any, name: str | None, seeds: Sequence[int]) -> Any:
-    """A scheduler as a user of diffusers makes it from the pipeline's own."""
+    """A scheduler as a user of diffusers makes it from the pipeline's own; some classes take long, so as a copy."""
+    key = (id(pipe), repr(pipe.scheduler.config), name, tuple(seeds))
+    if key not in _made:
+        _made[key] = _make(pipe, name, seeds)
+    return copy.deepcopy(_made[key])
+
+
+def _make(pipe: Any, name: str | None, seeds: Sequence[int]) -> Any:
     if name is None:
         return type(pipe.scheduler).from_config(pipe.scheduler.config)
     base, suffix = (name, "") if name in SCHEDULERS else name.rsplit("-", 1)
@@ -135,10 +146,11 @@ class Recorder(Plugin):
 
 @dataclass
 class Trace:
-    """What one side did."""
+    """What one side did: latents after every step, latents that it returned, pictures that it returned."""
 
     timesteps: list[float] = field(default_factory=list)
     latents: list[torch.Tensor] = field(default_factory=list)
+    final: torch.Tensor | None = None
     images: list[Image.Image] = field(default_factory=list)
 
 
@@ -155,7 +167,7 @@ class Both:
         recorder: Any = self.engine.host.plugin("recorder")
         recorder.latents, recorder.timesteps = [], []
         result = self.engine.generate(use=["recorder"], **fields)
-        return Trace(recorder.timesteps, recorder.latents, result.images)
+        return Trace(recorder.timesteps, recorder.latents, result.latents, result.images)
 
     def diffusers(self, task: str, scheduler: str | None, seeds: Sequence[int], **arguments: Any) -> Trace:
         """Run the pipeline of diffusers, keeping the latents of every step."""
@@ -177,8 +189,8 @@ class Both:
             )
         finally:
             pipe.scheduler = own
-        if arguments.get("output_type") == "latent":
-            trace.latents.append(output.images)
+        if arguments["output_type"] == "latent":
+            trace.final = output.images
         else:
             trace.images = list(output.images)
         return trace
@@ -189,25 +201,22 @@ class Both:
         scheduler: str | None,
         seeds: Sequence[int] = SEEDS[:1],
         *,
-        ours: Mapping[str, Any] | None = None,
-        theirs: Mapping[str, Any] | None = None,
-        **shared: Any,
+        pictures: bool = False,
+        **fields: Any,
     ) -> tuple[Trace, Trace]:
-        """Both sides on the same work, ``shared`` in the spelling of diffusers.
-
-        ``ours`` and ``theirs`` are fields for one side only.
-        """
-        shared = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "output_type": "latent", **shared}
-        if "timesteps" not in shared and "sigmas" not in shared:
-            shared.setdefault("num_inference_steps", 4)
-        sizes = {} if task == "img2img" else {"height": SIZE, "width": SIZE}
+        """Both sides on the same work, ``fields`` in the spelling of diffusers; decoded only for ``pictures``."""
+        fields = {"prompt": PROMPT, "negative_prompt": NEGATIVE, **fields}
+        if "timesteps" not in fields and "sigmas" not in fields:
+            fields.setdefault("num_inference_steps", 4)
         if task == "img2img":
-            shared.setdefault("image", init_image())
-            shared.setdefault("strength", 0.6)
-        first = self.sdcore(scheduler=scheduler, seeds=seeds, batch_size=len(seeds), **sizes, **shared, **(ours or {}))
-        if first.latents and shared["output_type"] == "latent":
-            first.latents.append(first.latents[-1])
-        second = self.diffusers(task, scheduler, seeds, **sizes, **shared, **(theirs or {}))
+            fields.setdefault("image", init_image())
+            if "denoising_start" not in fields:
+                fields.setdefault("strength", 0.6)
+        else:
+            fields = {"height": SIZE, "width": SIZE, **fields}
+        output = "image" if pictures else "latent"
+        first = self.sdcore(scheduler=scheduler, seeds=seeds, batch_size=len(seeds), output=output, **fields)
+        second = self.diffusers(task, scheduler, seeds, output_type="pil" if pictures else "latent", **fields)
         return first, second
 
 
@@ -218,9 +227,12 @@ def difference(ours: Trace, theirs: Trace) -> float:
         AssertionError: they did not visit the same timesteps, or a latent is not a number.
     """
     assert ours.timesteps == theirs.timesteps, (ours.timesteps, theirs.timesteps)
-    assert len(ours.latents) == len(theirs.latents) > 0
+    assert len(ours.latents) == len(theirs.latents) == len(ours.timesteps) > 0
+    pairs = list(zip(ours.latents, theirs.latents, strict=True))
+    if ours.final is not None and theirs.final is not None:
+        pairs.append((ours.final, theirs.final))
     worst = 0.0
-    for a, b in zip(ours.latents, theirs.latents, strict=True):
+    for a, b in pairs:
         assert a.shape == b.shape
         assert b.isfinite().all()
         worst = max(worst, float((a - b).abs().max()) / max(1.0, float(b.abs().max())))
@@ -228,29 +240,23 @@ def difference(ours: Trace, theirs: Trace) -> float:
 
 
 @functools.cache
-def load(name: str, change: Callable[[Any], dict[str, Any]] | None = None) -> Both:
-    """A model on both sides.
+def load(name: str) -> Both:
+    """A model on both sides, each with weights of its own from the same files."""
+    return load_with(name)
 
-    Args:
-        name: one of ``MODELS``.
-        change: makes components, as diffusers' and sdcore's loaders take them, from the folder.
-    """
+
+def load_with(name: str, **components: Any) -> Both:
+    """The same with other components (modules), shared by both sides."""
     family, prediction_type = MODELS[name]
     folder = tiny_folder(family, prediction_type=prediction_type)
-    components = change(folder) if change else {}
-    engine = Engine.load(folder, plugins=[Recorder], device="cpu", components=components)
-    pipes = {}
-    first: Any = None
+    engine = Engine.load(folder, plugins=[Recorder], device="cpu", dtype="float32", components=components)
+    pipes: dict[str, Any] = {}
     for task in ("txt2img", "img2img"):
-        if (family, task) not in PIPELINES:
-            continue
-        kind = getattr(diffusers, PIPELINES[family, task])
-        pipes[task] = kind.from_pretrained(folder, **components) if first is None else kind(**first)
-        pipes[task].set_progress_bar_config(disable=True)
-        if first is None:
-            flags = {"requires_safety_checker": False} if family in ("sd1", "sd2") else {}
-            flags |= {"force_zeros_for_empty_prompt": True} if family == "sdxl" else {}
-            first = {**pipes[task].components, **flags}
+        if (family, task) in PIPELINES:
+            kind = getattr(diffusers, PIPELINES[family, task])
+            shared = next(iter(pipes.values())).components if pipes else components
+            pipes[task] = kind.from_pretrained(folder, **shared)
+            pipes[task].set_progress_bar_config(disable=True)
     return Both(name, engine, pipes)
 
 
@@ -276,8 +282,8 @@ class Cell:
     count: int = 1
 
     def __str__(self) -> str:
-        rescale = f"-rescale{self.rescale}" if self.rescale else ""
-        return f"{self.model}-{self.task}-{self.scheduler}-cfg{self.guidance}{rescale}-x{self.count}"
+        guidance = f"guidance{self.guidance:g}" + (f"-rescale{self.rescale:g}" if self.rescale else "")
+        return f"{self.model}-{self.task}-{self.scheduler}-{guidance}-x{self.count}"
 
     def run(self) -> float:
         """How far apart sdcore and diffusers are."""

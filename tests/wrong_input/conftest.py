@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from pydantic import Field
 
 from sdcore import Engine, Options, Plugin, Result, SchedulerSpec, SdcoreError, hookimpl
@@ -83,9 +84,10 @@ def engine(folder: Path) -> Engine:
 @pytest.fixture(scope="session")
 def before(engine: Engine) -> Result:
     with counted(engine) as calls:
-        result = engine.generate(**PLAIN)
-    assert {"unet", "decoder", "text 0"} <= set(calls)
-    return result
+        start = {"image": Image.new("RGB", (16, 16)), "strength": 1}
+        engine.generate(**{**PLAIN, "prompt": "only here, so not encoded before", **start})
+    assert {"unet", "encoder", "decoder", "text 0"} == set(calls)
+    return engine.generate(**PLAIN)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,12 @@ def test_missing(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no-model.*no such folder or file") as caught:
         Engine.load(tmp_path / "no-model", plugins=())
     assert "installed" in str(caught.value)
+
+
+@pytest.mark.parametrize("source", [5, b"model", ["model"]])
+def test_no_source_at_all(source: Any) -> None:
+    with pytest.raises(ModelError, match="source is a"):
+        Engine.load(source, plugins=())
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

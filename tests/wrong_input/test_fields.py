@@ -78,6 +78,7 @@ def test_the_class_instead_of_options(refused: Refused, engine: Engine) -> None:
         ("Euler a", "'euler-a'"),
         ("cranck", "'crank'"),  # a plugin's
         ("", "Known: "),
+        ("euler\u00e4", "'euler'"),
         ("zzz", "karras"),
     ],
 )
@@ -232,6 +233,18 @@ def test_explain_refuses_what_generate_refuses(engine: Engine) -> None:
     ):
         with pytest.raises((RequestError, PluginLoadError)):
             engine.explain("a", **fields)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"s" * 10**6: 1}, {"scheduler": "e" * 10**6}, {"use": "x" * 10**6}, {"use": "x:" * 10**6}]
+)
+def test_a_message_is_not_as_long_as_what_is_wrong(refused: Refused, fields: dict[str, Any]) -> None:
+    refused(RequestError, **fields)
+
+
+def test_an_observer_that_is_none(engine: Engine) -> None:
+    with pytest.raises(RequestError, match="on_event is a int; give a function"):
+        engine.generate("a", on_event=5)  # type: ignore[arg-type]
 
 
 def test_the_prompt_twice() -> None:

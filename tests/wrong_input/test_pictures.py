@@ -142,6 +142,8 @@ def nan(*shape: int) -> torch.Tensor:
         (nan(1, 4, 4, 4), ["not finite"]),
         (torch.full((1, 4, 4, 4), float("inf")), ["not finite"]),
         (torch.zeros(1, 4, 4, 4, dtype=torch.int64), ["int64"]),
+        (torch.zeros(1, 4, 4, 4, device="meta"), ["without values"]),
+        (torch.zeros(1, 4, 4, 4).to_sparse(), ["sparse"]),
         (torch.zeros(1, 4, 8, 8), ["for 32x32", "says 16x16", "leave height and width out"]),
     ],
 )

@@ -46,7 +46,8 @@ def test_what_is_no_text(refused: Refused, field: str, text: str, words: list[st
 
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
 def test_100_kb_are_refused_before_anything_is_encoded(refused: Refused, field: str) -> None:
-    refused(RequestError, "windows of 75", "limit is 64", "long_prompt='cut'", **{field: "red apple " * 10_000})
+    fields = {"prompt": f"not encoded before the {field}", field: "red apple " * 10_000}
+    refused(RequestError, "windows of 75", "limit is 64", "long_prompt='cut'", **fields)
 
 
 def test_100_kb_are_cut_on_request(engine: Engine, unharmed: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sdcore import Cancelled, Engine, Result, SdcoreError
+from sdcore import Cancelled, Engine, Result, SdcoreError, resolve
 from sdcore.events import Event, Finished, Started, Stepped
 
 Same = Callable[[Result, Result], None]
@@ -108,6 +108,20 @@ def test_closing_from_inside_a_run(own: Engine) -> None:
     with pytest.raises(Cancelled):
         own.generate(**RUN, on_event=lambda event: own.close())
     assert repr(own) == "<Engine closed>"
+
+
+def test_closing_just_before_a_run_has_its_turn(own: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too late to be cancelled, too early to hold the networks."""
+
+    def complete(*args: Any) -> Any:
+        thread, failed = in_thread(own._let_go)
+        thread.join(60)
+        assert failed == []
+        return resolve.complete(*args)
+
+    monkeypatch.setattr("sdcore.engine.complete", complete)
+    with pytest.raises(SdcoreError, match="closed"):
+        own.generate(**RUN)
 
 
 def test_use_after_close(own: Engine) -> None:
