@@ -5,12 +5,15 @@ Run it with `make docs`.
 
 from __future__ import annotations
 
+import argparse
 import ast
+import importlib
 import inspect
 import sys
 from pathlib import Path
 from typing import Any
 
+from sdcore.cli import COMMANDS
 from sdcore.discovery import discover, hook_methods
 from sdcore.plugin import HOOKS, Plugin
 from sdcore.ports import PORTS, Port
@@ -121,11 +124,29 @@ def schedulers_page() -> str:
     return page + "\nA spacing that a class does not have is refused, and the message lists those that it has.\n"
 
 
+def cli_page() -> str:
+    """Every command of the command line with its arguments."""
+    page = NOTE + "# Command line\n\n`sdcore COMMAND --help` says the same. Exit codes: 0; 1 for a failure, or for a "
+    page += "replay that differs; 2 for a request that cannot be carried out; 130 after Ctrl-C.\n"
+    for name, about in COMMANDS.items():
+        command = argparse.ArgumentParser(prog=f"sdcore {name}")
+        importlib.import_module(f"sdcore.cli.{name}").add_arguments(command)
+        page += f"\n## sdcore {name}\n\n{about[0].upper()}{about[1:]}.\n\n| argument | meaning |\n|---|---|\n"
+        for action in command._actions:
+            shown = ", ".join(action.option_strings) or str(action.metavar or action.dest).upper()
+            value = action.metavar or (action.dest.upper() if action.nargs != 0 else "")
+            if action.option_strings and value and action.nargs != 0:
+                shown += f" {value if isinstance(value, str) else ' '.join(value)}"
+            if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction):
+                page += f"| `{_cell(shown)}` | {_cell((action.help or '').replace('%%', '%'))} |\n"
+    return page
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-PAGES = {"hooks.md": hooks_page, "request.md": request_page, "schedulers.md": schedulers_page}
+PAGES = {"cli.md": cli_page, "hooks.md": hooks_page, "request.md": request_page, "schedulers.md": schedulers_page}
 
 
 def main() -> int:

@@ -89,7 +89,7 @@ class Engine:
             components: parts to take from elsewhere: ``{"vae": "path"}``.
             prediction_type: ``"epsilon"`` or ``"v_prediction"``, where a checkpoint does not say.
             allow_pickle: accept ``.ckpt`` and ``.bin``, read with ``weights_only=True``.
-            max_pixels: refuse larger input pictures.
+            max_pixels: refuse larger pictures, given or asked for.
 
         Raises:
             ModelError: the model cannot be loaded.

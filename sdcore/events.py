@@ -23,7 +23,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Started(Event):
-    """A batch begins: ``batch`` of ``batches``, with this many ``steps``."""
+    """A batch begins: ``batch`` of ``batches``, with this many ``steps``.
+
+    One that did not fit into memory begins once more, smaller, and ``batches`` has grown.
+    """
 
     batch: int
     batches: int

@@ -68,8 +68,7 @@ class Job:
         """
         assert request.seeds is not None
         run = self._run(request, [request.seeds[index] for index in indices], indices)
-        previews = plan_changes(run, self.host, self.max_pixels)
-        return run, previews
+        return run, plan_changes(run, self.host, self.max_pixels)
 
     def plan(self, run: Run) -> Plan:
         """The plan of a planned run, checked; nothing has been computed."""

@@ -317,7 +317,7 @@ def test_residuals_of_one_half_are_not_dropped() -> None:
             )
         assert torch.equal(calls[0].output, both[0].output)
         assert not torch.allclose(calls[0].output, plain_output(), atol=1e-3)
-    with pytest.raises(PluginError, match="5 residuals .*6 skip connections") as caught:
+    with pytest.raises(PluginError, match=r"5 residuals .*6 skip connections") as caught:
         generate(stage("a", ports.unet_input, lambda inputs: inputs.add_residuals(down[:-1], mid)))
     is_blamed(caught.value, "a", ports.unet_input, 0)
 

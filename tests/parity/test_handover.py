@@ -11,7 +11,7 @@ from .oracle import NEGATIVE, PROMPT, SEEDS, Both, Trace, difference, load
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 
-SHARED: dict[str, Any] = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "num_inference_steps": 8, "guidance_scale": 5.0}
+SHARED: dict[str, Any] = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "num_inference_steps": 5, "guidance_scale": 5.0}
 
 
 def ours(both: Both, scheduler: str, **fields: Any) -> Trace:
@@ -22,8 +22,8 @@ def theirs(both: Both, task: str, scheduler: str, **fields: Any) -> Trace:
     return both.diffusers(task, scheduler, SEEDS[:2], output_type="latent", **SHARED, **fields)
 
 
-@pytest.mark.parametrize("at", [0.2, 0.55, 0.8])
-@pytest.mark.parametrize("scheduler", ["ddim", "euler", "euler-a", "heun", "dpmpp-2m", "dpmpp-2m-karras", "dpm2"])
+@pytest.mark.parametrize("at", [0.35, 0.8])
+@pytest.mark.parametrize("scheduler", ["ddim", "euler", "euler-a", "heun", "dpmpp-2m", "dpmpp-2m-karras"])
 def test_base_then_refiner(scheduler: str, at: float) -> None:
     base, refiner = load("sdxl"), load("refiner")
     size = {"height": 32, "width": 32}
@@ -34,8 +34,8 @@ def test_base_then_refiner(scheduler: str, at: float) -> None:
     assert peer.final is not None
     second = ours(refiner, scheduler, denoising_start=at, image=first.final)
     assert difference(second, theirs(refiner, "img2img", scheduler, denoising_start=at, image=peer.final)) == 0.0
-    if scheduler not in ("heun", "dpm2"):
-        assert len(first.timesteps) + len(second.timesteps) == 8
+    if scheduler != "heun":
+        assert len(first.timesteps) + len(second.timesteps) == 5
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "dpmpp-2m-karras"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from typing import Any
 
 import diffusers
 import pytest
@@ -26,6 +25,7 @@ from .oracle import (
     SUFFIXES,
     Cell,
     chosen_cells,
+    difference,
     every_cell,
     load,
     settings,
@@ -53,8 +53,6 @@ def test_complete_cross_product(place: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize(("model", "task"), list(tasks()))
 def test_own_scheduler(model: str, task: str) -> None:
-    from .oracle import difference
-
     assert difference(*load(model).pair(task, None, guidance_scale=7.5)) == 0.0
 
 
@@ -74,25 +72,27 @@ def test_nothing_is_left_out() -> None:
         cells = [cell for cell in CHOSEN if (cell.model, cell.task) == (model, task)]
         assert {cell.scheduler for cell in cells} >= set(SCHEDULERS) - {"ddim-inverse"}
         assert {(cell.guidance, cell.rescale, cell.count) for cell in cells} == set(settings(model, task))
-    assert {cell.scheduler for cell in CHOSEN} == {*SCHEDULERS, *variants()}
+    left_out = set(variants()) - {cell.scheduler for cell in CHOSEN}
+    assert all(name.startswith("dpm2-") for name in left_out)
+    assert {cell.scheduler for cell in every_cell()} == {*SCHEDULERS, *variants()}
     assert {cell.model for cell in CHOSEN} == set(MODELS)
     assert max(Counter(map(str, CHOSEN)).values()) == 1
 
 
-def test_variants_are_those_of_sdcore() -> None:
+def test_variants_are_those_of_sdcore(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdcore.schedulers._fresh", lambda target, config: target)
     registry = Registry()
     register_builtin(registry)
     config = scheduler_config("sd2", "v_prediction")
-    built = []
-    for name in BUILTIN:
-        for suffix in SPACINGS:
-            try:
-                made: Any = make_scheduler(f"{name}-{suffix}", config, registry)
-                made.set_timesteps(num_inference_steps=5)
-            except (RequestError, ValueError):
-                continue
-            built.append(f"{name}-{suffix}")
-    assert sorted(built) == sorted(variants())
+    accepted = []
+    for name in [f"{name}-{suffix}" for name in BUILTIN for suffix in SPACINGS]:
+        try:
+            make_scheduler(name, config, registry)
+        except RequestError:
+            continue
+        accepted.append(name)
+    # diffusers refuses that one itself, when the timesteps are set.
+    assert sorted(accepted) == sorted([*variants(), "ddim-inverse-linspace"])
 
 
 @pytest.mark.parametrize(("name", "suffix"), sorted(DEAF))
