@@ -26,10 +26,10 @@ demo: $(STAMP)
 	"$(BIN)/sdcore" demo --out demo-out
 
 test: $(STAMP) lint
-	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -n auto --maxprocesses=4 -m "not slow and not gpu"
 
 test-slow: $(STAMP)
-	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -m "slow and not gpu"
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -n auto --maxprocesses=4 -m "slow and not gpu"
 
 lint: $(STAMP)
 	"$(BIN)/ruff" check .

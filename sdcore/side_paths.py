@@ -83,7 +83,8 @@ def _beside(original: Callable[..., Any], paths: tuple[_Path, ...], context: Sit
 def _added(path: _Path, hidden: Tensor, output: Any, context: SiteContext) -> Any:
     step = context.step
     if not hasattr(output, "shape"):
-        raise broke(path.stage, "its module does not return one tensor; put the path beside a module inside it", step.index)
+        problem = "its module does not return one tensor; put the path beside a module inside it"
+        raise broke(path.stage, problem, step.index)
     if path.strength is None:
         factors = [path.constant]
     else:

@@ -124,7 +124,7 @@ def summary(result: Result, files: list[Path]) -> dict[str, Any]:
             for item in result.withheld
         ],
         "lost_tokens": list(result.lost_tokens),
-        "request": result.pictures[0].record.request if result.pictures else result.request.to_dict(),
+        "request": result.pictures[0].record.request if result.pictures else result.request.model_copy(update={"image": None}).to_dict(),
     }
 
 

@@ -296,11 +296,12 @@ class Cell:
 
 def steps_for(task: str, scheduler: str) -> int:
     """As few as show the scheduler's whole order: after strength 0.6, where there is a picture."""
-    if scheduler.startswith(("heun", "dpm2", "dpmpp-sde")):  # two U-Net calls a step
-        return 4 if task == "img2img" else 2
-    if scheduler.startswith(("pndm", "lms", "dpmpp-3m", "deis", "unipc", "sa-solver")):  # they remember up to four
-        return 7 if task == "img2img" else 5
-    return 5 if task == "img2img" else 3
+    picture = task == "img2img"
+    if scheduler.startswith(("pndm", "lms", "dpmpp-3m", "deis", "unipc", "sa-solver")):  # they remember up to three
+        return 7 if picture else 4
+    if scheduler.startswith(("dpmpp-2m", "dpmpp-2s", "edm-dpmpp-2m")):  # one
+        return 5 if picture else 3
+    return 4 if picture else 2
 
 
 def settings(model: str, task: str) -> list[tuple[float, float, int]]:
