@@ -9,6 +9,7 @@ from .errors import Cancelled, OutOfMemoryError, PluginError, RequestError, Sdco
 from .laws import same, stamp
 from .order import Stage
 
+_NO_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "STATUS_ALLOC_FAILED")
 _PASS = (PluginError, Cancelled, Withheld, OutOfMemoryError)
 
 
@@ -17,9 +18,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     name = type(error).__name__
-    return name == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "out of memory" in str(error))
-    )
+    if name == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def blame(stage: Stage, error: Exception, step: int | None = None) -> Exception:
@@ -61,25 +62,22 @@ def checked(stage: Stage, old: Any, new: Any, step: int | None = None) -> Any:
     return new
 
 
-def chain(stages: Iterable[Stage], value: Any, step: int | None = None, check: bool = True) -> Any:
+def chain(stages: Iterable[Stage], value: Any, step: int | None = None) -> Any:
     """Fold ``value`` through stages that take it as their only argument."""
     for stage in stages:
-        value = _link(stage, value, call(stage, value, step=step), step, check)
+        value = _link(stage, value, call(stage, value, step=step), step)
     return value
 
 
-def chain_at(stages: Iterable[Stage], where: Any, value: Any, step: int | None = None, check: bool = True) -> Any:
+def chain_at(stages: Iterable[Stage], where: Any, value: Any, step: int | None = None) -> Any:
     """Fold ``value`` through stages that take (where, value)."""
     for stage in stages:
-        value = _link(stage, value, call(stage, where, value, step=step), step, check)
+        value = _link(stage, value, call(stage, where, value, step=step), step)
     return value
 
 
-def _link(stage: Stage, value: Any, result: Any, step: int | None, check: bool) -> Any:
-    if result is None:
-        return value
-    # Laws of their own hold always; `check=False` lifts only the one that all chains share.
-    return checked(stage, value, result, step) if check or stage.port.law is not same else result
+def _link(stage: Stage, value: Any, result: Any, step: int | None) -> Any:
+    return value if result is None else checked(stage, value, result, step)
 
 
 def add(stages: Iterable[Stage], total: Any, *args: Any, step: int | None = None) -> Any:

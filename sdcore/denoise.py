@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import guidance, ports
-from .calling import blame, broke, call, chain, chain_at, checked, onion
-from .errors import SdcoreError
+from .calling import add, blame, broke, call, chain, chain_at, checked, is_out_of_memory, onion
+from .errors import RequestError, SdcoreError
 from .order import Plan
 from .stages import Branch, SchedulerArgs, Step, StepArgs, UNetInput
 
@@ -40,6 +41,8 @@ class Denoiser:
     ) -> None:
         self._run, self._plan, self._weights, self._context, self._on_step = run, plan, weights, context, on_step
         self._unet: Any = run.model.unet
+        blocks = getattr(self._unet, "down_blocks", ())
+        self._skips = 1 + sum(len(b.resnets) + len(getattr(b, "downsamplers", None) or ()) for b in blocks)
         schedule = run.schedule
         self._host_timesteps = list(schedule.host_timesteps)
         self._timesteps = list(schedule.host_timesteps.to(run.device))
@@ -65,42 +68,56 @@ class Denoiser:
         self._call_unet = onion(plan[ports.unet_call], self._unet_by_weights)
         self._batches: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._guided: tuple[Tensor, Tensor] | None = None
+        # Schedulers count their steps; a stage may go one again, and must find the scheduler as it was.
+        self._repeats = plan.claimed(ports.whole_step) or plan.claimed(ports.scheduler_step)
+        self._before: dict[str, tuple[int, dict[str, Any]]] = {}
 
     def __call__(self, latents: Tensor) -> Tensor:
         """Run all steps. ``latents`` (batch, channels, height, width) noised for the first of them."""
         for step in self.steps:
             self._run.check_cancelled()
-            before = latents
+            self._guided = None
             latents = self._whole_step(StepArgs(step, latents))
-            if latents.shape != before.shape:
-                stage = self._plan[ports.whole_step][0]
-                raise broke(stage, f"it returned {tuple(latents.shape)}, expected {tuple(before.shape)}", step.index)
-            self._on_step(step, latents, lambda step=step: self._x0(step))  # type: ignore[misc]
+            self._on_step(step, latents, partial(self._x0, step, latents, self._guided))
         return latents
 
-    def _x0(self, step: Step) -> Tensor:
-        assert self._guided is not None
-        output, latents = self._guided
-        return self._run.schedule.to_x0(output, latents, step.alpha, step.sigma)
+    def _x0(self, step: Step, left: Tensor, guided: tuple[Tensor, Tensor] | None) -> Tensor:
+        """The predicted picture; what left the step, where a stage did without a prediction or made it in parts."""
+        if guided is None or guided[0].shape != left.shape:
+            return left
+        x0: Tensor = self._run.schedule.to_x0(*guided, step.alpha, step.sigma)
+        return x0
+
+    def _rewind(self, place: str, step: Step) -> None:
+        """Put the scheduler back to where it was when this place of this step was first come to."""
+        state = vars(self._run.schedule.scheduler)
+        known = self._before.get(place)
+        if known is not None and known[0] == step.index:
+            state.clear()
+            state.update(known[1])
+        copied = {name: list(value) if isinstance(value, list) else value for name, value in state.items()}
+        self._before[place] = (step.index, copied)
 
     def _one_step(self, args: StepArgs) -> Tensor:
         step, latents = args.step, args.latents
         index = step.index
+        if self._repeats:
+            self._rewind("step", step)
         if self._latents_in:
             latents = chain_at(self._latents_in, step, latents, index)
         predictions = self._predict(step, latents)
         output: Tensor = call(self._guidance, step, predictions, step=index)
         if self._guidance.plugin != "core":
-            checked(self._guidance, predictions["cond"] if "cond" in predictions else latents, output, index)
-        for stage in self._terms:
-            output = output + checked(stage, output, call(stage, step, predictions, step=index), index)
+            checked(self._guidance, predictions.get("cond", latents), output, index)
+        output = add(self._terms, output, step, predictions, step=index)
         if self._prediction:
             output = self._edit_prediction(step, output, latents, predictions)
         self._guided = (output, latents)
-        latents = self._scheduler_step(SchedulerArgs(step, output, latents))
+        left: Tensor = self._scheduler_step(SchedulerArgs(step, output, latents))
         if self._latents_out:
-            latents = chain_at(self._latents_out, step, latents, index)
-        return latents
+            changed: Tensor = chain_at(self._latents_out, step, left, index)
+            return changed
+        return left
 
     def _edit_prediction(
         self, step: Step, output: Tensor, latents: Tensor, predictions: Mapping[str, Tensor]
@@ -125,9 +142,13 @@ class Denoiser:
         return output
 
     def _update(self, args: SchedulerArgs) -> Tensor:
+        if self._repeats:
+            self._rewind("update", args.step)
         timestep = self._host_timesteps[args.step.index]
         scheduler = self._run.schedule.scheduler
-        latents: Tensor = scheduler.step(args.prediction, timestep, args.latents, **self._arguments, return_dict=False)[0]
+        latents: Tensor = scheduler.step(args.prediction, timestep, args.latents, **self._arguments, return_dict=False)[
+            0
+        ]
         return latents
 
     # -- branches and the U-Net -------------------------------------------------------------------------
@@ -141,10 +162,21 @@ class Denoiser:
         )
         if self._unet_input:
             inputs = chain(self._unet_input, inputs, step.index)
-        output = self._call_unet(inputs)
+        output = self._call(inputs)
         if len(branches) == 1:
             return {branches[0].id: output}
         return {name: output[where] for name, where in rows.items()}
+
+    def _call(self, inputs: UNetInput) -> Tensor:
+        try:
+            output: Tensor = self._call_unet(inputs)
+            return output
+        except Exception as error:
+            if not self._unet_input or isinstance(error, SdcoreError) or is_out_of_memory(error):
+                raise
+            names = " and ".join(dict.fromkeys(repr(stage.plugin) for stage in self._unet_input))
+            problem = f"the U-Net cannot use what {names} made of its input: {type(error).__name__}: {error}"
+            raise broke(self._unet_input[-1], problem, inputs.step.index) from error
 
     def _wanted(self, step: Step) -> tuple[Branch, ...]:
         found: dict[str, Branch] = {}
@@ -152,7 +184,7 @@ class Denoiser:
             found.update((branch.id, branch) for branch in self._own_branches(step))
         for stage in self._branches:
             try:
-                asked = tuple(stage.fn(step))
+                asked = tuple(stage.fn(step) or ())
             except Exception as error:  # noqa: BLE001 - raised again with the plugin's name
                 blamed = blame(stage, error, step.index)
                 raise blamed from (None if blamed is error else error)
@@ -180,6 +212,13 @@ class Denoiser:
         for branch in branches:
             found = branch.conditioning or self._run.conditioning.get(branch.id) or self._run.conditioning["cond"]
             conditions.append(found)
+        lengths = {branch.id: one.context.shape[1] for branch, one in zip(branches, conditions, strict=True)}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise RequestError(
+                f"the contexts of the branches are not equally long (tokens: {told}); the plugin that changes one at "
+                "text.conditioning, or gives a branch its own, must pad it to the length of the others"
+            )
         contexts = [one.context.repeat(pictures, 1, 1) for one in conditions]
         context = contexts[0] if len(contexts) == 1 else torch.cat(contexts)
         added = None
@@ -225,6 +264,7 @@ class Denoiser:
         return torch.cat([outputs[branch.id] for branch in inputs.branches])
 
     def _unet_once(self, inputs: UNetInput) -> Tensor:
+        self._run.check_cancelled()
         context = self._context
         context.step, context.rows, context.branches = inputs.step, inputs.rows, inputs.branches
         context.epoch = self._weights.epoch
@@ -233,11 +273,15 @@ class Denoiser:
             import torch
 
             sample = torch.cat([sample, inputs.extra_channels], dim=1)
-        residuals = {}
-        if inputs.down_residuals is not None:
-            residuals["down_block_additional_residuals"] = inputs.down_residuals
-        if inputs.mid_residual is not None:
-            residuals["mid_block_additional_residual"] = inputs.mid_residual
+        residuals: dict[str, Any] = {}
+        down, mid = inputs.down_residuals, inputs.mid_residual
+        if down is not None and len(down) != self._skips:
+            raise ValueError(f"{len(down)} residuals for the {self._skips} skip connections of the down blocks")
+        if down is not None or mid is not None:
+            # diffusers would drop a residual of the middle alone, and take those of the down blocks for others.
+            nothing = sample.new_zeros(())
+            residuals["down_block_additional_residuals"] = (nothing,) * self._skips if down is None else down
+            residuals["mid_block_additional_residual"] = nothing if mid is None else mid
         if inputs.intrablock_residuals is not None:
             residuals["down_intrablock_additional_residuals"] = list(inputs.intrablock_residuals)  # it pops them
         output: Tensor = self._unet(

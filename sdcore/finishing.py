@@ -36,7 +36,7 @@ def finish(
     if len(output.images) != len(run.seeds):
         problem = f"it returned {len(output.images)} pictures for {len(run.seeds)} seeds"
         raise broke(plan[ports.whole_run][0], problem)
-    request, assets = request_record(run.request, uses, given_image)
+    request, assets = request_record(run.asked, uses, given_image)
     encode = _encoder(plan, host, run)
     finished: list[OnePicture | WithheldPicture] = []
     for place, image in enumerate(output.images):
@@ -79,7 +79,7 @@ def _metadata(plan: Plan, picture: Picture) -> dict[str, dict[str, Any]]:
             raise broke(stage, f"it returned {type(found).__name__}, expected a mapping of JSON values, or None")
         try:
             found = json.loads(json.dumps(dict(found), allow_nan=False))  # as it will be read from the file
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise broke(stage, f"what it returned cannot be written as JSON: {error}") from error
         mine = merged.setdefault(stage.plugin, {})
         for key, value in found.items():
@@ -100,7 +100,7 @@ def _encoder(plan: Plan, host: PluginHost, run: Run) -> Any:
         if claimed:
             data = _bytes(claimed[0], call(claimed[0], args))
         elif format in formats:
-            data = formats[format](args)
+            data = _by_plugin(host, format, formats[format], args)
         else:
             data = encode_image(image, format, record, quality=quality)  # type: ignore[arg-type]
         for stage in plan[ports.seal]:
@@ -108,6 +108,12 @@ def _encoder(plan: Plan, host: PluginHost, run: Run) -> Any:
         return data
 
     return encode
+
+
+def _by_plugin(host: PluginHost, format: str, write: Any, args: SerializeArgs) -> bytes:
+    owner = next(by for kind, name, by in host.registry.owners() if (kind, name) == ("image_format", format))
+    port = Stage(ports.serialize, write, owner, host.label(owner))
+    return _bytes(port, call(port, args))
 
 
 def _bytes(stage: Stage, data: Any) -> bytes:

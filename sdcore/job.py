@@ -16,7 +16,7 @@ from .errors import Withheld
 from .events import Event, Started, Stepped, Warned
 from .finishing import finish
 from .host import PluginHost
-from .judging import judged, withheld, withhold
+from .judging import judge_prompt, withheld
 from .order import Plan
 from .passes import PassState, Services, carry_out, plan_run
 from .resolve import Uses, complete
@@ -81,10 +81,10 @@ class Job:
         run.check_cancelled()
         _take_own_latents(run)
         plan = self.plan(run)
-        self._judge_prompt(run, plan)
+        state = PassState(len(run.seeds))
+        judge_prompt(plan[ports.judge_prompt], Prompt(run.request.prompt, run.request.negative_prompt), state.verdicts)
         assert run.request.steps is not None
         self.tell(Started(run, number, of, run.request.steps))
-        state = PassState(len(run.seeds))
         try:
             output: RunOutput = onion(plan[ports.whole_run], self._passes(run, plan, previews, state))(run.request)
         except Withheld:
@@ -138,12 +138,6 @@ class Job:
         child = self._run(full, full.seeds or outer.seeds, outer.indices)
         plan_changes(child, self.host, self.max_pixels)
         return child
-
-    def _judge_prompt(self, run: Run, plan: Plan) -> None:
-        prompt = Prompt(run.request.prompt, run.request.negative_prompt)
-        found = [verdict for stage in plan[ports.judge_prompt] for verdict in judged(stage, prompt)]
-        if withheld(found):
-            raise withhold(found)
 
 
 def _take_own_latents(run: Run) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .calling import is_out_of_memory
 from .errors import Cancelled, Withheld
 from .order import Stage
-from .stages import SEVERITIES, Step, Verdict
+from .stages import SEVERITIES, Prompt, Step, Verdict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +20,24 @@ def judged(stage: Stage, *args: Any) -> list[Verdict]:
         return _told(stage.fn(*args))
     except Exception as error:  # noqa: BLE001 - a check that fails is the most severe verdict
         return [_failed(stage, error)]
+
+
+def judge_prompt(stages: Iterable[Stage], prompt: Prompt, verdicts: Sequence[list[Verdict]]) -> None:
+    """Add what checks say of a prompt to every picture of a batch.
+
+    Args:
+        stages: of the port ``judge_prompt``.
+        prompt: what the user wrote, or what plugins made of it.
+        verdicts: one list a picture, added to.
+
+    Raises:
+        Withheld: the prompt must not be drawn.
+    """
+    found = [verdict for stage in stages for verdict in judged(stage, prompt)]
+    if withheld(found):
+        raise withhold(found)
+    for picture in verdicts:
+        picture.extend(verdict for verdict in found if verdict not in picture)
 
 
 def judge_preview(stages: Iterable[Stage], step: Step, x0: Tensor, verdicts: Sequence[list[Verdict]]) -> None:

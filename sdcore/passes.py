@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import guidance, ports
-from .calling import broke, call
+from .calling import broke, call, chain
 from .denoise import Denoiser, check_finite
 from .errors import RequestError
 from .host import PluginHost
 from .images import tensors_to_images
-from .judging import judge_preview, withheld, withhold, worst
+from .judging import judge_preview, judge_prompt, withheld, withhold, worst
 from .latents import decode_latents, decode_plain, initial_latents, make_schedule
 from .order import Plan, Stage, compile_plan
-from .stages import Picture, RunOutput, Step, Verdict
+from .stages import Picture, Prompt, RunOutput, Step, Verdict
 from .text import TextCache, encode_prompt
 from .unet import SiteContext, SiteSession, check_sites
 from .weights import WeightSession
@@ -94,13 +94,19 @@ def carry_out(run: Run, plan: Plan, services: Services, state: PassState, previe
         # Undone in reverse: the paths that weights put beside modules lie outside the stages at the sites.
         clean_up.callback(sites.detach)
         sites.attach()
+        if plan[ports.weights] and not model.weight_files:
+            model.hashes()  # of weights that have no file, while they are still the model's own
         clean_up.callback(weights.restore)
         weights.apply()
+        asked = Prompt(run.request.prompt, run.request.negative_prompt)
+        prompt: Prompt = chain(plan[ports.prompt], asked)
+        if prompt != asked:  # what a plugin wrote is judged as what the user wrote was
+            judge_prompt(plan[ports.judge_prompt], prompt, state.verdicts)
         changed_text = any(name.startswith("text_encoder") for name in weights.targets)
         branches = ("cond", "uncond") if _needs_uncond(run, plan) else ("cond",)
         cache = None if changed_text else services.cache
         clean_up.push(lambda kind, *_: cache.clear() if kind and cache else None)  # a stage may have spoilt it
-        run.conditioning, state.lost = encode_prompt(run, plan, cache, branches)
+        run.conditioning, state.lost = encode_prompt(run, plan, prompt, cache, branches)
         if state.lost:
             services.warned(run, f"the prompt is too long; cut off: {' '.join(state.lost)}")
         run.schedule = make_schedule(run, plan)

@@ -23,6 +23,7 @@ the stages that they return are called in the loop.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -57,8 +58,13 @@ class AssetMark:
     """Marks an option field that names a file: its hash goes into the record, never its contents."""
 
 
-Asset = Annotated[str, AssetMark(), BeforeValidator(lambda value: str(value))]
-"""Field type for a path to a file that the result depends on: ``path: Asset``."""
+Asset = Annotated[
+    str, AssetMark(), BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)
+]
+"""Field type for a path to a file that the result depends on: ``path: Asset``.
+
+For options that take a path or a picture in memory: ``Annotated[Any, AssetMark()]``.
+"""
 
 
 class Options(BaseModel):
@@ -128,7 +134,7 @@ class Plugin:
     def whole_run(self, run: Run) -> Contributions:
         """Wrap the whole run: hires-fix, hand-over to a refiner, crop and paste back, tiles.
 
-        When: once per batch, after ``plan``.
+        When: once per run, after ``plan``; the stages are called around the run.
         Returns: contributions to the port ``whole_run``.
         Order: the first in order is the outermost.
         Errors: as of any stage: PluginError, the engine clean.
@@ -138,7 +144,7 @@ class Plugin:
     def weights(self, run: Run) -> Contributions:
         """Change weights for this run: LoRA and its relatives, merges.
 
-        When: once per run, after ``plan``.
+        When: once per run, after ``plan``; the patches are written before the text is encoded.
         Returns: contributions to the port ``weights``: WeightPatch and SidePath.
         Order: none; patches of one weight are summed.
         Errors: whatever was written is restored bit for bit.
@@ -148,7 +154,7 @@ class Plugin:
     def text(self, run: Run) -> Contributions:
         """Work on the prompt, on token embeddings, on the encoders, on the conditioning.
 
-        When: once per run, after the weights are in.
+        When: once per run, after ``plan``; the stages are called when the weights are in.
         Returns: contributions to ``prompt``, ``token_embeddings``, ``encode_text``, ``conditioning``.
         Order: prompt, then encoders, then conditioning.
         Errors: PluginError, the engine clean.
@@ -158,7 +164,7 @@ class Plugin:
     def latents(self, run: Run) -> Contributions:
         """Decide where the loop starts and which noise levels it visits.
 
-        When: once per run, before the loop.
+        When: once per run, after ``plan``; the stages are called before the loop.
         Returns: contributions to ``encode_image``, ``noise``, ``initial_latents``, ``sigmas``, ``timesteps``.
         Order: sigmas, timesteps, encode_image, noise, initial_latents.
         Errors: PluginError, the engine clean.
@@ -171,7 +177,8 @@ class Plugin:
         When: once per run; the stages are called in every step.
         Returns: contributions to ``whole_step``, ``latents_in``, ``branches``, ``unet_input``, ``unet_call``,
             ``guidance``, ``guidance_terms``, ``prediction``, ``scheduler_step``, ``latents_out``.
-        Order: in that order within a step.
+        Order: whole_step, latents_in, branches, unet_input, unet_call, guidance, guidance_terms, prediction,
+            scheduler_step, latents_out.
         Errors: PluginError naming the step, the engine clean.
         """
 

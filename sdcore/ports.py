@@ -140,7 +140,8 @@ if TYPE_CHECKING:
 whole_run: Port[Callable[[Any, Callable[[Any], s.RunOutput]], s.RunOutput]] = Port(
     "whole_run", "whole_run", "around", "(request, call_next) -> RunOutput",
     "Around the whole run of one batch: `call_next(request)` carries out a request (changed with "
-    "`request.replace(...)`) from text to composited pictures and may be called several times. "
+    "`request.replace(...)`) from text to composited pictures and may be called several times. To go on "
+    "from its output, give its latents as `image`: they hold one picture for each seed. "
     "Safety, watermark and everything after happen once, outside.",
     law=laws.a(s.RunOutput),
 )  # fmt: skip

@@ -27,20 +27,20 @@ TextCache = OrderedDict[tuple[Any, ...], TextEncoding]
 
 
 def encode_prompt(
-    run: Run, plan: Plan, cache: TextCache | None, branches: Sequence[str]
+    run: Run, plan: Plan, prompt: Prompt, cache: TextCache | None, branches: Sequence[str]
 ) -> tuple[dict[str, Conditioning], tuple[str, ...]]:
     """Carry the prompt of a run to one Conditioning per branch.
 
     Args:
         run: the run.
         plan: its plan.
+        prompt: what the port ``prompt`` has made of the request's.
         cache: encodings kept between runs; None where an encoder is changed in this run.
         branches: ``("cond",)`` or ``("cond", "uncond")``.
 
     Returns:
         Branch name to conditioning, and the words that were cut off.
     """
-    prompt: Prompt = chain(plan[ports.prompt], Prompt(run.request.prompt, run.request.negative_prompt))
     if plan[ports.encode_text] or plan[ports.token_embeddings]:
         cache = None
     encode = onion(plan[ports.encode_text], lambda args: _encode_cached(run, plan, cache, args))
@@ -56,7 +56,7 @@ def encode_prompt(
     conditions = {name: family.conditioning(run.model, request, name, size, found) for name, found in encodings.items()}
     conditions = {name: _onto(run, found) for name, found in conditions.items()}
     lost = tuple(dict.fromkeys(word for found in encodings.values() for one in found for word in one.lost))
-    return chain(plan[ports.conditioning], conditions, check=False), lost
+    return chain(plan[ports.conditioning], conditions), lost
 
 
 def _onto(run: Run, conditioning: Conditioning) -> Conditioning:

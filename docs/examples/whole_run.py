@@ -1,4 +1,6 @@
-"""Draw small, enlarge, and draw again over the enlarged picture."""
+"""Draw small, enlarge the latents, and draw again over them (hires-fix)."""
+
+from torch.nn.functional import interpolate
 
 from sdcore import Contributions, Plugin, Run, hookimpl, ports
 
@@ -9,11 +11,9 @@ class TwicePlugin(Plugin):
     @hookimpl
     def whole_run(self, run: Run) -> Contributions:
         def twice(request, call_next):
-            first = call_next(request)
-            if first.images is None:
-                return first
-            size = (request.width * 2, request.height * 2)
-            image = first.images[0].resize(size)
-            return call_next(request.replace(image=image, strength=0.5, height=size[1], width=size[0]))
+            small = call_next(request)
+            larger = interpolate(small.latents, scale_factor=2, mode="bilinear")  # one for each picture of the run
+            size = {"height": request.height * 2, "width": request.width * 2}
+            return call_next(request.replace(image=larger, strength=0.6, **size))
 
         return ports.whole_run(twice)

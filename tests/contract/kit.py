@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import pytest
 import torch
 from PIL import Image
 from torch import Tensor
@@ -34,7 +33,6 @@ NEEDS: dict[Port[Any], dict[str, Any]] = {
     ports.sigmas: {"scheduler": "euler"},
 }
 """What a request needs for a port to be reached at all."""
-pending = pytest.mark.xfail(reason="waits for a change in sdcore/denoise.py", strict=True)
 ATTENTION = (ports.attention_qkv, ports.attention, ports.attention_add, ports.attention_probs)
 
 

@@ -21,7 +21,7 @@ from sdcore.schedulers import SchedulerSpec
 from sdcore.stages import BlockOutput
 from sdcore.unet import find_sites
 
-from .kit import PICTURE, Predictions, generate, model, pending, plugin, same_pictures, seen, stage, watched
+from .kit import PICTURE, Predictions, generate, model, plugin, same_pictures, seen, stage, watched
 
 EFFECTS: dict[Port[Any], Callable[[], None]] = {}
 
@@ -506,7 +506,6 @@ def test_noise_has_one_claimant_that_is_asked_picture_by_picture() -> None:
     assert torch.allclose(result.latents[:1], generate(seed=3).latents, atol=1e-5)
 
 
-@pending
 @pytest.mark.parametrize(
     "scheduler", ["euler", "euler-karras", "dpmpp-2m", "heun", "pndm", "unipc", "lms", "deis", "dpm2"]
 )

@@ -21,7 +21,6 @@ from .kit import (
     generate,
     is_blamed,
     model,
-    pending,
     plain,
     plugin,
     same_pictures,
@@ -79,11 +78,7 @@ def test_a_stage_that_raises(port: Port[Any]) -> None:
 
 @pytest.mark.parametrize(
     "port",
-    [
-        pytest.param(port, marks=[pending] if port is ports.guidance_terms else [], id=str(port))
-        for port in PORTS
-        if port.hook in LOOP
-    ],
+    [pytest.param(port, id=str(port)) for port in PORTS if port.hook in LOOP],
 )
 def test_a_stage_that_raises_late_names_its_step(port: Port[Any]) -> None:
     def late(*args: Any) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sdcore import Branch, Cancelled, PluginError, RequestError, Verdict, ports
 
-from .kit import Predictions, fingerprint, generate, is_blamed, model, pending, plugin, same_pictures, stage, watched
+from .kit import Predictions, fingerprint, generate, is_blamed, model, plugin, same_pictures, stage, watched
 
 PERTURBED = Branch("perturbed", tags=frozenset({"perturbed"}))
 
@@ -107,7 +107,6 @@ def test_a_branch_of_its_own_conditioning_works_with_sdxl() -> None:
     assert torch.equal(added["text_embeds"][2], added["text_embeds"][1])
 
 
-@pending
 def test_branches_that_come_and_go_with_the_steps() -> None:
     often = stage("a", ports.branches, lambda step: [PERTURBED] if step.index % 2 else None)
     with watched() as calls:
@@ -235,7 +234,6 @@ def test_caching_is_outside_what_controls_the_unet(order: tuple[str, str]) -> No
     assert all(torch.equal(given.mid_residual, torch.ones(2, 64, 2, 2)) for given in inputs)
 
 
-@pending
 def test_contexts_of_other_lengths_are_an_error_that_says_so() -> None:
     def hook(run: Any) -> Any:
         def wanted(step: Any) -> Iterable[Branch]:
@@ -258,7 +256,6 @@ def test_no_branch_at_all_is_an_error() -> None:
     is_blamed(caught.value, "a", ports.guidance, 0)
 
 
-@pending
 def test_an_input_that_the_unet_cannot_use_names_who_made_it() -> None:
     before = fingerprint(model())
     fine = stage("fine", ports.unet_input, lambda inputs: inputs.replace())
@@ -271,7 +268,6 @@ def test_an_input_that_the_unet_cannot_use_names_who_made_it() -> None:
     assert fingerprint(model()) == before
 
 
-@pending
 def test_cancelling_is_seen_before_every_call_of_the_unet() -> None:
     def tiles(args: Any, call_next: Any) -> Tensor:
         args.step.run.cancel()
@@ -284,7 +280,6 @@ def test_cancelling_is_seen_before_every_call_of_the_unet() -> None:
     assert calls == []
 
 
-@pending
 def test_previews_are_judged_also_where_a_stage_did_the_step_by_itself() -> None:
     shapes: list[tuple[int, ...]] = []
 

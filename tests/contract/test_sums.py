@@ -13,10 +13,9 @@ from sdcore import Branch, PluginError, Verdict, WeightPatch, ports
 from sdcore.ports import PORTS, Port
 from sdcore.stages import SidePath
 
-from .kit import Predictions, generate, is_blamed, pending, plugin, same_pictures, stage, watched
+from .kit import Predictions, generate, is_blamed, plugin, same_pictures, stage, watched
 
 SUMS = tuple(port for port in PORTS if port.kind == "sum")
-IN_LOOP = (ports.branches, ports.guidance_terms)
 
 
 def term(scale: float) -> Callable[..., Tensor]:
@@ -83,11 +82,7 @@ def test_terms_are_added() -> None:
 
 @pytest.mark.parametrize(
     "port",
-    [
-        pytest.param(port, marks=[pending] if port in IN_LOOP else [], id=str(port))
-        for port in SUMS
-        if port is not ports.weights
-    ],
+    [pytest.param(port, id=str(port)) for port in SUMS if port is not ports.weights],
 )
 def test_none_adds_nothing(port: Port[Any]) -> None:
     met = []

@@ -24,7 +24,6 @@ from .kit import (
     generate,
     is_blamed,
     model,
-    pending,
     plugin,
     same_pictures,
     seen,
@@ -301,7 +300,6 @@ def test_control_residuals_are_those_of_diffusers_and_two_of_them_commute() -> N
         )
 
 
-@pending
 def test_residuals_of_one_half_are_not_dropped() -> None:
     """diffusers ignores a residual of the middle block alone, and takes those of the down blocks alone for others."""
     shapes = [(32, 8), (32, 8), (32, 4), (64, 4), (64, 2), (64, 2)]
