@@ -157,9 +157,7 @@ def compare(folder: Path, size: int, steps: int, guidance: float, rounds: int) -
     between = statistics.median(
         (b - a) / steps for a, b in zip(spent["sdcore"], spent["sdcore, six no-op plugins"], strict=True)
     )
-    plugged = statistics.median(
-        b / a for a, b in zip(spent["sdcore"], spent["sdcore, six no-op plugins"], strict=True)
-    )
+    plugged = statistics.median(b / a for a, b in zip(spent["sdcore"], spent["sdcore, six no-op plugins"], strict=True))
     return {
         "identical_latents": identical,
         "rounds": rounds,

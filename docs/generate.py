@@ -34,7 +34,8 @@ def hooks_page() -> str:
         "| kind | law |\n|---|---|\n"
         "| chain | value in, value out, folded in order; None means unchanged; shape, dtype and device must stay "
         "unless the port says otherwise; nothing is changed in place |\n"
-        "| sum | all contributions are added, or merged by the law that the port states; None adds nothing; they commute |\n"
+        "| sum | all contributions are added, or merged by the law that the port states; None adds nothing; they "
+        "commute |\n"
         "| choose | at most one claimant; a second one is an error before the run, naming both |\n"
         "| around | `fn(args, call_next)`: may change the arguments, call several times, or not at all |\n\n"
         "Order within a port: phase, then `before=`/`after=`, then the order in `use`, then name. What stages receive "
@@ -96,7 +97,8 @@ def request_page() -> str:
     """The fields of a request."""
     page = NOTE + (
         "# Request\n\nThe fields of `GenerateRequest`: keyword arguments of `engine.generate`, flags of `sdcore "
-        "generate`, keys of a JSON request, and what the record keeps.\n\n| field | default | meaning |\n|---|---|---|\n"
+        "generate`, keys of a JSON request, and what the record keeps.\n\n"
+        "| field | default | meaning |\n|---|---|---|\n"
     )
     for name, field in GenerateRequest.model_fields.items():
         default = "`()`" if name == "use" else f"`{field.default!r}`"
@@ -115,7 +117,7 @@ def _range(field: Any) -> str:
 
 def schedulers_page() -> str:
     """Names and spacings of the schedulers."""
-    page = NOTE + "# Schedulers\n\n`scheduler=\"NAME\"` or `\"NAME-SPACING\"`.\n\n| name | class | what |\n|---|---|---|\n"
+    page = NOTE + '# Schedulers\n\n`scheduler="NAME"` or `"NAME-SPACING"`.\n\n| name | class | what |\n|---|---|---|\n'
     for name, spec in BUILTIN.items():
         page += f"| `{name}` | {str(spec.target).rpartition(':')[2]} | {_cell(spec.about)} |\n"
     page += "\n| spacing | sets |\n|---|---|\n"

@@ -49,7 +49,7 @@ class Schedule:
             if values is not None:
                 if key not in accepted or (key == "sigmas" and self._other_sigmas()):
                     raise RequestError(f"scheduler {name} takes no custom {key}; use {_TAKE[key]}, or leave them out")
-                kwargs[key] = list(values)
+                kwargs[key] = [value for value in values if value > 0] if key == "sigmas" else list(values)
         if len(kwargs) == 1:
             kwargs["num_inference_steps"] = steps
             most = getattr(self.scheduler.config, "num_train_timesteps", steps)
@@ -60,6 +60,9 @@ class Schedule:
                 raise RequestError(f"scheduler {name} does at most {distilled} steps, and is made for 1 to 8; use fewer")
         try:
             self.scheduler.set_timesteps(**kwargs)
+            if sigmas is not None and len(self.scheduler.timesteps) < len(kwargs["sigmas"]):
+                # Euler takes the last of them for the end, and would leave its noise in the picture.
+                self.scheduler.set_timesteps(**kwargs | {"sigmas": [*kwargs["sigmas"], 0.0]})
         except (ValueError, IndexError, AssertionError) as error:
             raise RequestError(f"scheduler {name} cannot do {steps} steps with these settings: {error}") from error
         self._check_levels(name, steps)
@@ -172,14 +175,17 @@ class Schedule:
         """sigma / alpha for every timestep of the scheduler."""
         count = len(self.scheduler.timesteps)
         known = getattr(self.scheduler, "sigmas", None)
-        between = hasattr(self.scheduler, "sigmas_interpol") or hasattr(self.scheduler, "noise_sampler_seed")
-        if known is not None and len(known) == count + 1 and not between:
+        if hasattr(self.scheduler, "sigmas_interpol"):  # DPM2: every second call lies between two levels
+            between, back = self.scheduler.sigmas_interpol, int(hasattr(self.scheduler, "sigmas_down"))
+            return [float(between[i - back] if i % 2 else known[i]) for i in range(count)]
+        if hasattr(self.scheduler, "noise_sampler_seed"):  # DPM++ SDE: at their geometric mean
+            return [float((known[i - 1] * known[i]) ** 0.5 if i % 2 else known[i]) for i in range(count)]
+        if known is not None and len(known) == count + 1:
             return [float(value) for value in known[:-1]]
         import numpy as np
 
         cumulative = self.scheduler.alphas_cumprod.double().numpy()
         table = np.sqrt((1 - cumulative) / np.maximum(cumulative, 1e-12))
-        # The half steps of KDPM2 and DPM++ SDE lie between training timesteps.
         points = self.scheduler.timesteps.double().numpy()
         return [float(v) for v in np.exp(np.interp(points, np.arange(len(table)), np.log(table)))]
 

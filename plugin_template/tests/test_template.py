@@ -1,8 +1,9 @@
 from PIL import Image
-from sdcore import Engine
-from sdcore.testing.tiny import tiny_folder
 from sdcore_template import Template, TemplatePlugin
 from sdcore_template.colour import warm
+
+from sdcore import Engine
+from sdcore.testing.tiny import tiny_folder
 
 REQUEST = {"seed": 1, "steps": 2, "height": 32, "width": 32}
 

@@ -106,6 +106,7 @@ def _sheet(result: Result, args: argparse.Namespace) -> Path:
 
 def summary(result: Result, files: list[Path]) -> dict[str, Any]:
     """A result for programs: its files and what is known about each picture."""
+    request = result.request.model_copy(update={"image": None}).to_dict
     return {
         "files": [str(file) for file in files],
         "pictures": [
@@ -124,7 +125,7 @@ def summary(result: Result, files: list[Path]) -> dict[str, Any]:
             for item in result.withheld
         ],
         "lost_tokens": list(result.lost_tokens),
-        "request": result.pictures[0].record.request if result.pictures else result.request.model_copy(update={"image": None}).to_dict(),
+        "request": result.pictures[0].record.request if result.pictures else request(),
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import ModelError
+from sdcore.errors import ModelError
+
 from .base import Family
 from .refiner import Refiner
 from .sd1 import SD1

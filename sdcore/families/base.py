@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..stages import Conditioning, TextEncoding
+from sdcore.stages import Conditioning, TextEncoding
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..models import Model
-    from ..request import GenerateRequest
+    from sdcore.models import Model
+    from sdcore.request import GenerateRequest
 
 
 class Family(Protocol):

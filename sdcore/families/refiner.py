@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .sdxl import SDXL
 
 if TYPE_CHECKING:
-    from ..request import GenerateRequest
+    from sdcore.request import GenerateRequest
 
 
 class Refiner(SDXL):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from PIL.Image import Image
 from pydantic import Field
+
 from sdcore import Contributions, Options, Plugin, Run, hookimpl, ports
 from sdcore.stages import Picture, Prompt
 
