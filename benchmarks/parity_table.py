@@ -7,6 +7,7 @@ Every figure is the largest difference of any latent after any step, over all gu
 pictures, relative to max(1, largest latent of the step); "0" means the same bits.
 """
 
+# ruff: noqa: E501 - rows of a table
 from __future__ import annotations
 
 import argparse

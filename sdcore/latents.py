@@ -51,8 +51,6 @@ def make_schedule(run: Run, plan: Plan) -> Schedule:
 
 def initial_latents(run: Run, plan: Plan) -> Tensor:
     """Latents (batch, channels, height, width) noised for the first step."""
-    import torch
-
     schedule, request = run.schedule, run.request
     image = None if request.image is None else _image_latents(run, plan)
     # Drawn after the picture is encoded, as diffusers does: the encoder samples from the same generators.
@@ -74,7 +72,7 @@ def initial_latents(run: Run, plan: Plan) -> Tensor:
                 stages[-1], f"the latents have shape {tuple(changed.latents.shape)}, expected {tuple(latents.shape)}"
             )
         latents = changed.latents
-    return latents.to(run.device, torch.get_default_dtype() if run.dtype is None else run.dtype)
+    return latents.to(run.device, run.dtype)
 
 
 def latent_shape(run: Run) -> tuple[int, int, int]:
@@ -151,7 +149,7 @@ def decode_plain(run: Run, latents: Tensor) -> Tensor:
     return pixels
 
 
-class _upcast:  # noqa: N801 - used as a function
+class _upcast:
     """Carry out the codec in float32 where its config says that it overflows in half precision."""
 
     def __init__(self, run: Run) -> None:
@@ -185,7 +183,8 @@ def _moments(run: Run) -> tuple[Tensor, Tensor] | None:
 
 
 def _scale(run: Run, latents: Tensor) -> Tensor:
-    moments, factor = _moments(run), run.model.vae.config.scaling_factor
+    moments = _moments(run)
+    factor: float = run.model.vae.config.scaling_factor
     if moments is None:
         return factor * latents
     mean, std = moments
@@ -193,7 +192,8 @@ def _scale(run: Run, latents: Tensor) -> Tensor:
 
 
 def _unscale(run: Run, latents: Tensor) -> Tensor:
-    moments, factor = _moments(run), run.model.vae.config.scaling_factor
+    moments = _moments(run)
+    factor: float = run.model.vae.config.scaling_factor
     if moments is None:
         return latents / factor
     mean, std = moments

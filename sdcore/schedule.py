@@ -57,7 +57,7 @@ class Schedule:
                 raise RequestError(f"{steps} steps are more than the {most} timesteps of the noise schedule; use fewer")
             distilled = getattr(self.scheduler.config, "original_inference_steps", steps)
             if steps > distilled:
-                raise RequestError(f"scheduler {name} does at most {distilled} steps, and is made for 1 to 8; use fewer")
+                raise RequestError(f"scheduler {name} does at most {distilled} steps, and is for 1 to 8; use fewer")
         try:
             self.scheduler.set_timesteps(**kwargs)
             if sigmas is not None and len(self.scheduler.timesteps) < len(kwargs["sigmas"]):
@@ -104,6 +104,8 @@ class Schedule:
                 f"{math.ceil(1000 / self.steps) / 1000:g}, more steps, or strength 0 to keep the picture"
             )
         start = max(self.steps - wanted, 0) * self.order
+        if wanted == 0:
+            start = self._range[1]  # PNDM visits one timestep more than it has steps
         self._begin(start, self._range[1])
 
     def begin_at(self, fraction: float) -> None:
@@ -127,7 +129,7 @@ class Schedule:
         current, wanted = list(self.timesteps), list(timesteps)
         if wanted == current:
             return
-        first, last = self._range
+        first = self._range[0]
         for offset in range(len(current) - len(wanted) + 1):
             if current[offset : offset + len(wanted)] == wanted:
                 self._begin(first + offset, first + offset + len(wanted))
@@ -135,8 +137,8 @@ class Schedule:
         self._set(len(wanted), [int(t) for t in wanted], None)
 
     def _cutoff(self, fraction: float) -> int:
-        total = self.scheduler.config.num_train_timesteps
-        return int(round(total - fraction * total))
+        total: int = self.scheduler.config.num_train_timesteps
+        return round(total - fraction * total)
 
     def _begin(self, first: int, last: int) -> None:
         self._range = (first, max(first, last))
@@ -174,7 +176,7 @@ class Schedule:
     def _noise_ratios(self) -> list[float]:
         """sigma / alpha for every timestep of the scheduler."""
         count = len(self.scheduler.timesteps)
-        known = getattr(self.scheduler, "sigmas", None)
+        known: Any = getattr(self.scheduler, "sigmas", None)
         if hasattr(self.scheduler, "sigmas_interpol"):  # DPM2: every second call lies between two levels
             between, back = self.scheduler.sigmas_interpol, int(hasattr(self.scheduler, "sigmas_down"))
             return [float(between[i - back] if i % 2 else known[i]) for i in range(count)]
@@ -233,20 +235,20 @@ class Schedule:
             return output
         if kind == "v_prediction":
             norm = alpha**2 + sigma**2
-            return (alpha * latents - sigma * norm**0.5 * output) / norm
+            return (alpha * latents - sigma * math.sqrt(norm) * output) / norm
         return (latents - sigma * output) / alpha
 
     def from_x0(self, x0: Tensor, latents: Tensor, alpha: float, sigma: float) -> Tensor:
         """The model output that predicts ``x0``: the inverse of :meth:`to_x0`."""
         if hasattr(self.scheduler, "precondition_outputs"):
-            data = self.scheduler.config.sigma_data
+            data: float = self.scheduler.config.sigma_data
             skip = data**2 / (sigma**2 + data**2)
             sign = -1.0 if self.scheduler.config.prediction_type == "v_prediction" else 1.0
-            return (x0 - skip * latents) * (sign * (sigma**2 + data**2) ** 0.5 / (sigma * data))
+            return (x0 - skip * latents) * (sign * math.sqrt(sigma**2 + data**2) / (sigma * data))
         kind = self.scheduler.config.prediction_type
         if kind == "sample":
             return x0
         if kind == "v_prediction":
             norm = alpha**2 + sigma**2
-            return (alpha * latents - norm * x0) / (sigma * norm**0.5)
+            return (alpha * latents - norm * x0) / (sigma * math.sqrt(norm))
         return (latents - alpha * x0) / sigma

@@ -27,13 +27,18 @@ REFUSED = {
     **{name: set(SPACINGS) for name in ("edm-euler", "edm-dpmpp-2m")},
     **{name: {"zsnr"} for name in ("lms", "heun", "dpm2", "dpm2-a", "dpmpp-sde", "deis", "sa-solver")},
 }
-NAMES = [*BUILTIN, *(f"{name}-{suffix}" for name in BUILTIN for suffix in SPACINGS if suffix not in REFUSED.get(name, ()))]
+NAMES = [
+    *BUILTIN,
+    *(f"{name}-{suffix}" for name in BUILTIN for suffix in SPACINGS if suffix not in REFUSED.get(name, ())),
+]
 NAMES.remove("ddim-inverse-linspace")
 NAMES = [n for n in NAMES if not n.startswith("dpm2-") or n in ("dpm2-a", "dpm2-karras", "dpm2-a-beta")]
 DETERMINISTIC = [
     name
     for name in NAMES
-    if not name.startswith(("ddpm", "euler-a", "dpm2-a", "dpmpp-2m-sde", "dpmpp-sde", "sa-solver", "lcm", "tcd", "ddim-inverse"))
+    if not name.startswith(
+        ("ddpm", "euler-a", "dpm2-a", "dpmpp-2m-sde", "dpmpp-sde", "sa-solver", "lcm", "tcd", "ddim-inverse")
+    )
 ]
 
 
@@ -50,7 +55,9 @@ def engine() -> Iterator[Engine]:
         yield engine
 
 
-def schedule(registry: Registry, name: str | None, steps: int = 5, kind: str = "v_prediction", **fields: Any) -> Schedule:
+def schedule(
+    registry: Registry, name: str | None, steps: int = 5, kind: str = "v_prediction", **fields: Any
+) -> Schedule:
     return Schedule(make_scheduler(name, CONFIG[kind], registry), steps, **fields)
 
 
@@ -76,8 +83,9 @@ def pair(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_draws(engine: Engine, name: str) -> None:
-    result = engine.generate("a cat", seed=1, steps=3, scheduler=name, height=32, width=32, output="latent")
-    assert result.latents.shape == (1, 4, 8, 8)
+    fields: dict[str, Any] = {"guidance_scale": 1, "height": 16, "width": 24, "output": "latent"}
+    result = engine.generate("a cat", seed=1, steps=2, scheduler=name, **fields)
+    assert result.latents.shape == (1, 4, 4, 6)
     assert result.latents.isfinite().all()
 
 
@@ -179,7 +187,7 @@ def test_a_plugins_scheduler() -> None:
 
 
 def test_settings_that_a_class_refuses(registry: Registry) -> None:
-    with pytest.raises(RequestError, match="'deis' refuses its settings: .*beta_schedule|not implemented"):
+    with pytest.raises(RequestError, match="'deis' refuses its settings: wavy is not implemented"):
         make_scheduler("deis", {**CONFIG["epsilon"], "beta_schedule": "wavy"}, registry)
 
 
@@ -204,7 +212,9 @@ def test_steps_that_cannot_be_done(engine: Engine, name: str, steps: int, messag
 
 
 @pytest.mark.parametrize("steps", [1, 2, 50, 200])
-@pytest.mark.parametrize("name", ["ddim", "pndm", "lms", "euler", "heun", "dpmpp-2m-beta", "unipc-beta", "dpmpp-2s-beta"])
+@pytest.mark.parametrize(
+    "name", ["ddim", "pndm", "lms", "euler", "heun", "dpmpp-2m-beta", "unipc-beta", "dpmpp-2s-beta"]
+)
 def test_few_and_many_steps(registry: Registry, name: str, steps: int) -> None:
     """Beta spacing visits one timestep several times; diffusers alone gets lost there."""
     x0, noise = pair()
@@ -230,14 +240,15 @@ def test_the_names_in_those_messages_are_right(registry: Registry) -> None:
         for key in takes:
             try:
                 schedule(registry, name, 3, **{key: values[key]})
-            except RequestError as error:
-                assert f"takes no custom {key}" in str(error), name
-            else:
-                takes[key].add(name)
+            except RequestError:
+                continue
+            takes[key].add(name)
     from sdcore.schedule import _TAKE
 
     assert takes["sigmas"] == {"euler"} == {_TAKE["sigmas"]}
-    assert takes["timesteps"] - {"dpmpp-2m-sde", "dpmpp-3m"} == set(_TAKE["timesteps"].replace(" or ", ", ").split(", "))
+    assert takes["timesteps"] - {"dpmpp-2m-sde", "dpmpp-3m"} == set(
+        _TAKE["timesteps"].replace(" or ", ", ").split(", ")
+    )
 
 
 def test_custom_values_are_visited(registry: Registry) -> None:
@@ -259,7 +270,7 @@ def test_no_eta(registry: Registry, name: str) -> None:
 
 
 def test_eta_error_comes_from_the_engine(engine: Engine) -> None:
-    with pytest.raises(RequestError, match="eta is 1.0"):
+    with pytest.raises(RequestError, match=r"eta is 1\.0"):
         engine.generate("a cat", scheduler="euler", eta=1.0, steps=2)
 
 
@@ -317,7 +328,9 @@ def test_sigma_is_what_the_input_is_scaled_for(registry: Registry, name: str) ->
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-@pytest.mark.parametrize("name", ["ddim", "ddpm", "pndm", "euler", "heun", "dpm2", "dpmpp-2m", "unipc", "lcm", "edm-euler"])
+@pytest.mark.parametrize(
+    "name", ["ddim", "ddpm", "pndm", "euler", "heun", "dpm2", "dpmpp-2m", "unipc", "lcm", "edm-euler"]
+)
 def test_to_x0_and_back(registry: Registry, name: str, kind: str) -> None:
     if kind == "sample" and name in ("edm-euler", "dpm2"):
         return
@@ -372,7 +385,7 @@ def test_x0_is_the_schedulers_own(registry: Registry, name: str, kind: str) -> N
 # -- which part is visited -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["ddim", "euler", "heun", "dpmpp-2m", "dpm2-a"])
+@pytest.mark.parametrize("name", ["ddim", "pndm", "euler", "heun", "dpmpp-2m", "dpm2-a"])
 def test_strength(registry: Registry, name: str) -> None:
     full = schedule(registry, name, 10).timesteps
     for strength, kept in ((1.0, 10), (0.99, 9), (0.5, 5), (0.1, 1)):
@@ -387,7 +400,9 @@ def test_strength(registry: Registry, name: str) -> None:
 
 @pytest.mark.parametrize(("steps", "strength", "least"), [(4, 0.2, "0.25"), (3, 0.33, "0.334"), (30, 0.01, "0.034")])
 def test_strength_that_leaves_no_step(registry: Registry, steps: int, strength: float, least: str) -> None:
-    with pytest.raises(RequestError, match=f"strength {strength} of {steps} steps leaves no step; use at least .* {least}"):
+    with pytest.raises(
+        RequestError, match=f"strength {strength} of {steps} steps leaves no step; use at least .* {least}"
+    ):
         schedule(registry, "ddim", steps).begin_at_strength(strength)
     made = schedule(registry, "ddim", steps)
     made.begin_at_strength(float(least))
@@ -435,7 +450,7 @@ def test_chosen_timesteps_start_where_they_should(registry: Registry) -> None:
 # -- randomness ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in BUILTIN])
+@pytest.mark.parametrize("name", list(BUILTIN))
 def test_global_generators_are_left_alone(engine: Engine, name: str) -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index]
     fields: dict[str, Any] = {"seeds": (1, 2), "scheduler": name, "height": 16, "width": 16, "guidance_scale": 2}

@@ -19,7 +19,8 @@ STOCHASTIC = ["euler-a", "ddpm", "dpmpp-2m-sde", "dpmpp-sde", "dpm2-a", "lcm", "
 
 def latents(engine: Engine, **fields: Any) -> torch.Tensor:
     result = engine.generate(
-        **{"prompt": "a red cat", "steps": 3, "guidance_scale": 5.0, "height": 32, "width": 32, "output": "latent"} | fields
+        **{"prompt": "a red cat", "steps": 3, "guidance_scale": 5.0, "height": 32, "width": 32, "output": "latent"}
+        | fields
     )
     return result.latents
 
@@ -74,7 +75,9 @@ def test_batches_of_two(scheduler: str) -> None:
     assert result.seeds == list(SEEDS)
     assert [picture.index for picture in result.pictures] == [0, 1, 2, 3, 4]
     for part in (SEEDS[:2], SEEDS[2:4], SEEDS[4:]):
-        again = engine.generate("a red cat", seeds=part, steps=3, scheduler=scheduler, height=32, width=32, batch_size=2)
+        again = engine.generate(
+            "a red cat", seeds=part, steps=3, scheduler=scheduler, height=32, width=32, batch_size=2
+        )
         for picture in again.pictures:
             same = result.pictures[SEEDS.index(picture.seed)]
             assert same.image.tobytes() == picture.image.tobytes()

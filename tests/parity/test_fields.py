@@ -18,7 +18,9 @@ IMG2IMG = [model for model, task in tasks() if task == "img2img"]
 @pytest.mark.parametrize("scheduler", ["ddim", "pndm", "euler", "heun", "dpmpp-2m-karras", "dpm2-a", "lcm"])
 @pytest.mark.parametrize("strength", [0.3, 0.6, 1.0])
 def test_strength(strength: float, scheduler: str) -> None:
-    ours, theirs = load("sdxl" if scheduler == "euler" else "sd1").pair("img2img", scheduler, strength=strength, num_inference_steps=5)
+    ours, theirs = load("sdxl" if scheduler == "euler" else "sd1").pair(
+        "img2img", scheduler, strength=strength, num_inference_steps=5
+    )
     assert difference(ours, theirs) == 0.0
     once = {0.3: 1, 0.6: 3, 1.0: 5}[strength]
     twice = 2 * once - 1  # the last step of a second-order scheduler is of first order
@@ -78,9 +80,7 @@ def test_custom_sigmas(model: str, task: str) -> None:
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
 @pytest.mark.parametrize("clip_skip", [0, 1])
 @pytest.mark.parametrize(("model", "task"), [*((m, "txt2img") for m in ("sd1", "sd2", "sdxl")), ("refiner", "img2img")])
-def test_clip_skip(
-    model: str, task: str, clip_skip: int, guidance: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clip_skip(model: str, task: str, clip_skip: int, guidance: float, monkeypatch: pytest.MonkeyPatch) -> None:
     both = load(model)
     encoder = both.pipes[task].components.get("text_encoder")
     if encoder is not None and not hasattr(encoder, "text_model"):
@@ -159,7 +159,14 @@ def test_size(model: str, height: int, width: int) -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    ["", "a", "house " * 75, "A Café, naïve ☕ \U0001f408 in 漢字", "the\n\tcat  ,  (face:1.3) [dog]", "photo of 100% <cat>"],
+    [
+        "",
+        "a",
+        "house " * 75,
+        "A Café, naïve ☕ \U0001f408 in 漢字",
+        "the\n\tcat  ,  (face:1.3) [dog]",
+        "photo of 100% <cat>",
+    ],
 )
 @pytest.mark.parametrize("model", ["sd2", "sdxl"])
 def test_prompts(model: str, prompt: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from sdcore import Engine
 from sdcore.testing.tiny import tiny_folder
 
-from .oracle import MODELS, NEGATIVE, PROMPT, SEEDS, Both, Recorder, diffusers_scheduler, difference
+from .oracle import MODELS, NEGATIVE, PROMPT, SEEDS, Both, Recorder, difference, diffusers_scheduler
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 

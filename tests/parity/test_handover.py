@@ -11,7 +11,12 @@ from .oracle import NEGATIVE, PROMPT, SEEDS, Both, Trace, difference, load
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 
-SHARED: dict[str, Any] = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "num_inference_steps": 5, "guidance_scale": 5.0}
+SHARED: dict[str, Any] = {
+    "prompt": PROMPT,
+    "negative_prompt": NEGATIVE,
+    "num_inference_steps": 5,
+    "guidance_scale": 5.0,
+}
 
 
 def ours(both: Both, scheduler: str, **fields: Any) -> Trace:

@@ -61,9 +61,10 @@ def test_codec_with_mean_and_deviation(task: str) -> None:
     ours, theirs = both.pair(task, "euler", pictures=True, num_inference_steps=3)
     assert difference(ours, theirs) == 0.0
     assert ours.images[0].tobytes() == theirs.images[0].tobytes()
-    assert ours.images[0].tobytes() != load("sdxl").pair(task, "euler", pictures=True, num_inference_steps=3)[0].images[
-        0
-    ].tobytes()
+    assert (
+        ours.images[0].tobytes()
+        != load("sdxl").pair(task, "euler", pictures=True, num_inference_steps=3)[0].images[0].tobytes()
+    )
 
 
 def distilled_unet(both: Both, width: int = 32) -> UNet2DConditionModel:
