@@ -57,7 +57,7 @@ def initial_latents(run: Run, plan: Plan) -> Tensor:
     if image is None:
         noise: Tensor | None = _noise(run, plan)
         assert noise is not None
-        latents = noise * schedule.scheduler.init_noise_sigma
+        latents: Tensor = noise * schedule.scheduler.init_noise_sigma
     elif request.denoising_start is not None:
         noise, latents = None, image
     else:
