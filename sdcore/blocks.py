@@ -89,13 +89,24 @@ def block_forward(block: Any, site: Site, stages: Stages, context: SiteContext) 
 
     around = onion(arounds, core)
 
+    def outputs_only(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        hidden, *skips = result if isinstance(result, tuple) else (result,)
+        step = context.step
+        hidden = chain_at(outputs, SiteCall(site, step, context.rows, context.branches), hidden, step.index)
+        return (hidden, *skips) if skips else hidden
+
+    if not arounds:
+        return outputs_only
+
     def forward(*args: Any, **kwargs: Any) -> Any:
         nonlocal others
         hidden = kwargs.pop("hidden_states") if "hidden_states" in kwargs else args[0]
         others = (args[1:], kwargs)
         step = context.step
-        output: BlockOutput = around(BlockArgs(site, step, hidden, context.rows, context.branches))
-        if arounds and len(output.skips) != emitted:
+        here = BlockArgs(site, step, hidden, context.rows, context.branches)
+        output: BlockOutput = around(here)
+        if len(output.skips) != emitted:
             problem = f"it returned {len(output.skips)} skip connections, block {site} emits {emitted}"
             raise broke(arounds[0], problem, step.index)
         hidden = output.hidden

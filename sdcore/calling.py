@@ -40,7 +40,8 @@ def broke(stage: Stage, problem: str, step: int | None = None) -> PluginError:
 
 def call(stage: Stage, *args: Any, step: int | None = None) -> Any:
     """Call one stage, naming it in the error. Changing an argument in place is one: others see it too."""
-    kind, law = stage.port.kind, stage.port.law
+    port = stage.port
+    kind = port.kind
     watched = kind != "around"
     before = [stamp(arg) for arg in args] if watched else None
     try:
@@ -51,7 +52,7 @@ def call(stage: Stage, *args: Any, step: int | None = None) -> Any:
     if watched and [stamp(arg) for arg in args] != before:
         raise broke(stage, "it changed what it was given in place, which others see too; return a changed copy", step)
     # A choose port's law is about the arguments; the law that chains share is about a value that the caller has.
-    return checked(stage, args[0], result, step) if kind == "choose" and law is not same else result
+    return checked(stage, args[0], result, step) if kind == "choose" and port.law is not same else result
 
 
 def checked(stage: Stage, old: Any, new: Any, step: int | None = None) -> Any:

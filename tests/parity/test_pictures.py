@@ -13,9 +13,9 @@ from .oracle import SEEDS, Both, difference, load, load_with, tasks
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 
 
-@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize(("model", "task"), list(tasks()))
-def test_pictures_are_the_same_bytes(model: str, task: str, count: int) -> None:
+def test_pictures_are_the_same_bytes(model: str, task: str) -> None:
+    count = 1 if model == "sd2" else 3
     ours, theirs = load(model).pair(task, None, SEEDS[:count], pictures=True, num_inference_steps=3, guidance_scale=3.0)
     assert difference(ours, theirs) == 0.0
     assert len(ours.images) == len(theirs.images) == count
@@ -61,10 +61,8 @@ def test_codec_with_mean_and_deviation(task: str) -> None:
     ours, theirs = both.pair(task, "euler", pictures=True, num_inference_steps=3)
     assert difference(ours, theirs) == 0.0
     assert ours.images[0].tobytes() == theirs.images[0].tobytes()
-    assert (
-        ours.images[0].tobytes()
-        != load("sdxl").pair(task, "euler", pictures=True, num_inference_steps=3)[0].images[0].tobytes()
-    )
+    plain = load("sdxl").ours(task, "euler", pictures=True, num_inference_steps=3)
+    assert ours.images[0].tobytes() != plain.images[0].tobytes()
 
 
 def distilled_unet(both: Both, width: int = 32) -> UNet2DConditionModel:
@@ -80,12 +78,18 @@ def distilled_unet(both: Both, width: int = 32) -> UNet2DConditionModel:
     return unet.eval()
 
 
-@pytest.mark.parametrize("width", [32, 33])
-@pytest.mark.parametrize("guidance", [1.0, 8.0])
-@pytest.mark.parametrize(("model", "task"), [("sd1", "txt2img"), ("sd1", "img2img"), ("sdxl", "txt2img")])
+@pytest.mark.parametrize(
+    ("model", "task", "guidance", "width"),
+    [
+        ("sd1", "txt2img", 1.0, 32),
+        ("sd1", "txt2img", 8.0, 33),
+        ("sd1", "img2img", 8.0, 32),
+        ("sdxl", "txt2img", 8.0, 32),
+    ],
+)
 def test_distilled_unet(model: str, task: str, guidance: float, width: int) -> None:
     both = load_with(model, unet=distilled_unet(load(model), width))
     ours, theirs = both.pair(task, "lcm", SEEDS, guidance_scale=guidance)
     assert difference(ours, theirs) == 0.0
-    other = both.pair(task, "lcm", SEEDS, guidance_scale=guidance + 1)[0]
+    other = both.ours(task, "lcm", SEEDS, guidance_scale=guidance + 1)
     assert not torch.equal(other.latents[0], ours.latents[0])  # the scale goes in, though nothing is guided
