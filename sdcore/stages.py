@@ -119,14 +119,11 @@ class TextEncoding(Value):
         hidden: (1, tokens, width), a whole number of windows long.
         pooled: (1, width), or None for encoders without a projection.
         lost: words cut off at the end of the window, empty when nothing was lost.
-        empty: (1, window, width) encoding of an empty window, to pad shorter branches with; None when
-            ``hidden`` is one window.
     """
 
     hidden: Tensor
     pooled: Tensor | None = None
     lost: tuple[str, ...] = ()
-    empty: Tensor | None = None
 
 
 @dataclass(frozen=True)
