@@ -120,6 +120,3 @@ def _bytes(stage: Stage, data: Any) -> bytes:
     if not isinstance(data, bytes) or not data:
         raise broke(stage, f"it returned {type(data).__name__}, expected the bytes of a file")
     return data
-
-
-__all__ = ["finish", "judged"]

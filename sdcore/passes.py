@@ -13,7 +13,7 @@ from .denoise import Denoiser, check_finite
 from .errors import RequestError
 from .host import PluginHost
 from .images import tensors_to_images
-from .judging import judge_preview, judge_prompt, withheld, withhold, worst
+from .judging import judge_preview, judge_prompt, withheld
 from .latents import decode_latents, decode_plain, initial_latents, make_schedule
 from .order import Plan, Stage, compile_plan
 from .stages import Picture, Prompt, RunOutput, Step, Verdict
@@ -177,6 +177,3 @@ def fold_images(stages: Iterable[Stage], picture: Picture, image: Image) -> Imag
             raise broke(stage, f"it returned {mode} {size}, expected {image.mode} {image.size}")
         image = changed
     return image
-
-
-__all__ = ["PassState", "Services", "carry_out", "fold_images", "plan_run", "withhold", "worst"]

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import OutputError, RequestError
+from .errors import RequestError
 from .file_names import numbered
 from .files import check_writable, write_atomic
 from .picture_files import format_name
@@ -141,6 +141,3 @@ class Result:
             write_atomic(target, picture.encode(format_name(path), quality=quality), overwrite=overwrite)
             for target, picture in zip(paths, self.pictures, strict=True)
         ]
-
-
-__all__ = ["OnePicture", "OutputError", "Result", "WithheldPicture"]

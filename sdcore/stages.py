@@ -1,5 +1,7 @@
 """What stages receive and return: plain, mostly frozen values.
 
+Long because it is the one page that an author of stages looks things up in; there is no logic to split off.
+
 Each has ``replace(field=...)``, which gives a changed copy; none may be changed in place.
 
 Shapes are written (batch, channels, height, width). Latents are in the model's latent space, pictures
