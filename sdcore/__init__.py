@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .stages import Step as Step
     from .stages import Verdict as Verdict
     from .stages import WeightPatch as WeightPatch
+    from .stages import Word as Word
     from .stash import StateKey as StateKey
 
 _HOME = {
@@ -75,7 +76,7 @@ _HOME = {
     "result": ("Result",),
     "run": ("Run",),
     "schedulers": ("SchedulerSpec",),
-    "stages": ("Branch", "Conditioning", "SidePath", "Site", "Step", "Verdict", "WeightPatch"),
+    "stages": ("Branch", "Conditioning", "SidePath", "Site", "Step", "Verdict", "WeightPatch", "Word"),
     "stash": ("StateKey",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

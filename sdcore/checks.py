@@ -9,7 +9,7 @@ from . import ports
 from .errors import RequestError
 from .latents import make_schedule
 from .order import Plan
-from .text import token_windows
+from .tokens import token_windows
 
 if TYPE_CHECKING:
     from .run import Run

@@ -62,6 +62,7 @@ class Denoiser:
         self._terms = plan[ports.guidance_terms]
         self._prediction = plan[ports.prediction]
         self._unet_input = plan[ports.unet_input]
+        self._preview = plan[ports.preview]
         self._latents_in, self._latents_out = plan[ports.latents_in], plan[ports.latents_out]
         self._whole_step = onion(plan[ports.whole_step], self._one_step)
         self._scheduler_step = onion(plan[ports.scheduler_step], self._update)
@@ -82,11 +83,12 @@ class Denoiser:
         return latents
 
     def _x0(self, step: Step, left: Tensor, guided: tuple[Tensor, Tensor] | None) -> Tensor:
-        """The predicted picture; what left the step, where a stage did without a prediction or made it in parts."""
-        if guided is None or guided[0].shape != left.shape:
-            return left
-        x0: Tensor = self._run.schedule.to_x0(*guided, step.alpha, step.sigma)
-        return x0
+        """The predicted picture as previews show it; what left, where a stage did without a prediction."""
+        x0 = left
+        if guided is not None and guided[0].shape == left.shape:
+            x0 = self._run.schedule.to_x0(*guided, step.alpha, step.sigma)
+        shown: Tensor = chain_at(self._preview, step, x0, step.index)
+        return shown
 
     def _rewind(self, place: str, step: Step) -> None:
         """Put the scheduler back to where it was when this place of this step was first come to."""

@@ -24,6 +24,7 @@ __all__ = [
     "FORMATS",
     "MIN_SIDE",
     "contact_sheet",
+    "cut_window",
     "image_sha256",
     "image_to_tensor",
     "load_image",
@@ -73,6 +74,26 @@ def load_image(
         )
     with open_picture_file(source, name) as stream:
         return _decode(stream, f"{name}: {shortened(str(source))}", max_pixels, keep_alpha)
+
+
+def cut_window(image: Image.Image, window: tuple[float, float, float, float] | None) -> Image.Image:
+    """The part of a whole picture that a pass draws (``run.request.window``); all of it where that is None.
+
+    Args:
+        image: a picture that belongs to the whole, of any size: a control image, a mask.
+        window: (left, top, right, bottom) as fractions. Edges are rounded to whole pixels of ``image``; at least
+            one pixel is cut.
+    """
+    if window is None:
+        return image
+    left, right = _edges(window[0], window[2], image.width)
+    top, bottom = _edges(window[1], window[3], image.height)
+    return image.crop((left, top, right, bottom))
+
+
+def _edges(low: float, high: float, size: int) -> tuple[int, int]:
+    start = min(round(low * size), size - 1)
+    return start, max(round(high * size), start + 1)
 
 
 def image_sha256(image: Image.Image) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import ports
@@ -46,6 +46,7 @@ class Job:
         cancelled: set by whoever wants to stop.
         observer: told of events, beside the plugins.
         image: the input picture as the user gave it.
+        told: what plugins have warned of.
     """
 
     host: PluginHost
@@ -59,6 +60,7 @@ class Job:
     cancelled: threading.Event
     observer: Observer | None = None
     image: Any = None
+    told: set[str] = field(default_factory=set)
 
     def planned(self, request: GenerateRequest, indices: Sequence[int]) -> tuple[Run, bool]:
         """The run of some pictures of a complete request, as the plugins' ``plan`` has changed it.
@@ -105,10 +107,26 @@ class Job:
 
     # -- pieces -----------------------------------------------------------------------------------------
 
-    def _run(self, request: GenerateRequest, seeds: Sequence[int], indices: Sequence[int]) -> Run:
+    def _run(
+        self, request: GenerateRequest, seeds: Sequence[int], indices: Sequence[int], outer: Run | None = None
+    ) -> Run:
         return Run(
-            request, self.model, self.host.registry, self.uses, seeds, indices, lambda: self.sites, self.cancelled
+            request,
+            self.model,
+            self.host.registry,
+            self.uses,
+            seeds,
+            indices,
+            lambda: self.sites,
+            self.cancelled,
+            outer,
+            self._warned,
         )
+
+    def _warned(self, run: Run, message: str) -> None:
+        if message not in self.told:  # hooks are called once more where memory decides how large batches are
+            self.told.add(message)
+            self.tell(Warned(run, message))
 
     def _passes(self, run: Run, plan: Plan, previews: bool, state: PassState) -> Callable[[GenerateRequest], RunOutput]:
         """What the stages of ``whole_run`` are wrapped around: a request to a pass with a plan of its own."""
@@ -135,7 +153,7 @@ class Job:
         if request.seeds is None or len(request.seeds) != len(outer.seeds):
             request = request.model_copy(update={"seed": None, "seeds": outer.seeds, "count": len(outer.seeds)})
         full = complete(request, self.model, self.max_pixels)
-        child = self._run(full, full.seeds or outer.seeds, outer.indices)
+        child = self._run(full, full.seeds or outer.seeds, outer.indices, outer)
         plan_changes(child, self.host, self.max_pixels)
         return child
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import ports
@@ -57,13 +58,13 @@ def initial_latents(run: Run, plan: Plan) -> Tensor:
     if image is None:
         noise: Tensor | None = _noise(run, plan)
         assert noise is not None
-        latents: Tensor = noise * schedule.scheduler.init_noise_sigma
+        latents = schedule.pure_noise(noise)
     elif request.denoising_start is not None:
         noise, latents = None, image
     else:
         noise = _noise(run, plan)
         latents = schedule.add_noise(image, noise)
-    initial = InitialLatents(latents, noise, image, schedule.add_noise)
+    initial = InitialLatents(latents, noise, image, schedule.add_noise, partial(_encode, run, plan))
     stages = plan[ports.initial_latents]
     if stages:
         changed: InitialLatents = chain(stages, initial)
@@ -114,9 +115,14 @@ def _image_latents(run: Run, plan: Plan) -> Tensor:
         latents = given.to(run.device, run.dtype)
         return latents if latents.shape[0] == len(run.seeds) else latents.repeat(len(run.seeds), 1, 1, 1)
     pixels = image_to_tensor(load_image(image), run.height, run.width, device=run.device, dtype=run.dtype)
+    return torch.cat([_encode(run, plan, pixels, index) for index in range(len(run.generators))])
+
+
+def _encode(run: Run, plan: Plan, pixels: Tensor, index: int, purpose: str = "image") -> Tensor:
+    """Pixels through the stages of ``encode_image`` and the codec, with the generator of picture ``index``."""
     encode = onion(plan[ports.encode_image], lambda args: encode_pixels(run, args.pixels, args.generator))
-    encoded = [encode(ImageArgs(index, pixels, generator)) for index, generator in enumerate(run.generators)]
-    return torch.cat(encoded)
+    latents: Tensor = encode(ImageArgs(index, pixels, run.generators[index], purpose))
+    return latents
 
 
 def encode_pixels(run: Run, pixels: Tensor, generator: Any) -> Tensor:

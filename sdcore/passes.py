@@ -20,6 +20,7 @@ from .stages import Picture, Prompt, RunOutput, Step, Verdict
 from .text import TextCache, encode_prompt
 from .unet import SiteContext, SiteSession, check_sites
 from .weights import WeightSession
+from .words import Words
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -60,6 +61,7 @@ def plan_run(host: PluginHost, run: Run) -> Plan:
     rank = {name: place for place, name in enumerate(names)}
     plan = compile_plan(found, rank, guidance.DEFAULTS)
     check_sites(run.sites, plan)
+    Words(plan[ports.words], run.model.text_encoders)  # what is wrong with them shows before anything is computed
     _check_channels(run, plan)
     return plan
 

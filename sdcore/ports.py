@@ -111,7 +111,7 @@ class Port(Generic[F]):
         chosen = (sites,) if isinstance(sites, s.Site) else None if sites is None else tuple(dict.fromkeys(sites))
         if chosen == ():
             raise ValueError(f"port {self} got an empty `sites=`: this U-Net has no such sites (see run.sites)")
-        if not callable(fn) and not isinstance(fn, s.WeightPatch | s.SidePath):
+        if not callable(fn) and not isinstance(fn, s.WeightPatch | s.SidePath | s.Word):
             raise TypeError(f"port {self} takes a function {self.signature}, got {type(fn).__name__}")
         return Contribution(
             self,
@@ -142,7 +142,10 @@ whole_run: Port[Callable[[Any, Callable[[Any], s.RunOutput]], s.RunOutput]] = Po
     "Around the whole run of one batch: `call_next(request)` carries out a request (changed with "
     "`request.replace(...)`) from text to composited pictures and may be called several times. To go on "
     "from its output, give its latents as `image`: they hold one picture for each seed. "
-    "Safety, watermark and everything after happen once, outside.",
+    "Phase `canvas` is outermost: which part of the picture is drawn, on which canvas (crop and paste back, "
+    "outpainting, tiles); it tells the others with the request's `window`. Phase `passes`: how it is drawn "
+    "(hires-fix, hand-over to a refiner). Safety, watermark and everything after happen once, outside.",
+    ("canvas", "passes"), "passes",
     law=laws.a(s.RunOutput),
 )  # fmt: skip
 
@@ -158,6 +161,11 @@ prompt: Port[Callable[[s.Prompt], s.Prompt | None]] = Port(
     "text", "prompt", "chain", "(prompt) -> Prompt | None",
     "The prompt pair before it is tokenised.",
     law=laws.prompt,
+)  # fmt: skip
+words: Port[s.Word] = Port(
+    "text", "words", "sum", "Word",
+    "Not a function but a word with embeddings of its own (textual inversion). Where it stands in a text, "
+    "its vectors take the places of tokens. The union counts; a word given twice is an error.",
 )  # fmt: skip
 token_embeddings: Port[Callable[[s.Tokens, Tensor], Tensor | None]] = Port(
     "text", "token_embeddings", "chain", "(tokens, embeddings) -> Tensor | None",
@@ -249,6 +257,12 @@ scheduler_step: Port[Callable[[s.SchedulerArgs, Callable[[s.SchedulerArgs], Tens
 latents_out: Port[StepChain] = Port(
     "step", "latents_out", "chain", "(step, latents) -> Tensor | None",
     "Latents leaving the step, before the step's event: blending with a mask goes here.",
+)  # fmt: skip
+
+preview: Port[StepChain] = Port(
+    "step", "preview", "chain", "(step, x0) -> Tensor | None",
+    "The predicted x0 (batch, channels, height, width) in latent space, as previews and `judge_preview` see it: "
+    "what a plugin will put into the picture anyway (the kept part of an inpainted one) goes into it here.",
 )  # fmt: skip
 
 # -- inside the U-Net -----------------------------------------------------------------------------------

@@ -34,9 +34,10 @@ class Registry:
         Args:
             kind: one of :data:`KINDS`, or a kind of your own.
             name: unique within the kind.
-            value: for ``"scheduler"`` a :class:`sdcore.schedulers.SchedulerSpec`; for ``"cli_command"`` a
-                function that takes an ``argparse`` subparser and sets its ``func``; otherwise what the kind's
-                owner documents.
+            value: for ``"scheduler"`` a :class:`sdcore.schedulers.SchedulerSpec`; for ``"preprocessor"`` a
+                :class:`sdcore.preprocessing.Preprocessor`; for ``"cli_command"`` a function that takes an
+                ``argparse`` subparser and sets its ``func`` (:mod:`sdcore.cli.kit` has what commands need);
+                otherwise what the kind's owner documents.
 
         Raises:
             ConflictError: the name is taken; both owners are named.

@@ -61,6 +61,7 @@ Side = Annotated[int, Field(ge=8, le=16_384)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Claim = Annotated[int, Field(ge=0, le=1_000_000)]
 Pair = tuple[Claim, Claim]
+Window = tuple[Fraction, Fraction, Fraction, Fraction]
 Timestep = Annotated[int, Field(ge=0, le=1_000_000)]
 Sigma = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
 
@@ -111,6 +112,9 @@ class GenerateRequest(BaseModel):
     denoising_start: Fraction | None = Field(None, description="fraction of the noise range to begin at")
     denoising_end: Fraction | None = Field(None, gt=0, description="fraction of the noise range to stop at")
     original_size: Pair | None = Field(None, description="SDXL: (height, width) the picture claims to come from")
+    window: Window | None = Field(
+        None, description="(left, top, right, bottom) of the part of a whole picture that is drawn, as fractions of it"
+    )
     crops_coords_top_left: Pair = Field((0, 0), description="SDXL: (top, left) of the claimed crop")
     target_size: Pair | None = Field(None, description="SDXL: (height, width) it claims to be made for")
     negative_original_size: Pair | None = Field(None, description="SDXL: the same for the negative branch")
@@ -155,6 +159,10 @@ class GenerateRequest(BaseModel):
     def _consistent(self) -> GenerateRequest:
         self._check_seeds()
         self._check_noise_levels()
+        if self.window is not None:
+            left, top, right, bottom = self.window
+            if left >= right or top >= bottom:
+                raise ValueError(f"window {self.window} is empty; it is (left, top, right, bottom), as fractions")
         if self.strength is not None and self.image is None:
             raise ValueError("strength is given, but no image; give an image, or leave strength out")
         if self.denoising_start is not None:

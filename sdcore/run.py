@@ -38,6 +38,9 @@ class Run:
         conditioning: branch name to what the U-Net is told; filled before the first step.
         schedule: the timesteps; set before the latents are made.
         height, width: of the pictures of this run, in pixels.
+        outer: in a pass that a stage of ``whole_run`` started, the run that it belongs to; else None. Such a stage
+            hands something to the stages of its own plugin in the pass through ``run.state``, which they find as
+            ``(run.outer or run).state``.
     """
 
     conditioning: Mapping[str, Conditioning]
@@ -53,6 +56,8 @@ class Run:
         indices: Sequence[int],
         sites: Callable[[], Mapping[Site, object]],
         cancelled: threading.Event,
+        outer: Run | None = None,
+        warn: Callable[[Run, str], object] | None = None,
     ) -> None:
         import torch
 
@@ -69,6 +74,8 @@ class Run:
         self._uses = tuple(uses)
         self._sites = sites
         self._cancelled = cancelled
+        self.outer = outer
+        self._warn = warn
 
     @property
     def height(self) -> int:
@@ -109,6 +116,11 @@ class Run:
     def find_sites(self, kind: str | None = None, block: str | None = None) -> tuple[Site, ...]:
         """Sites of one kind (``"self"``, ``"cross"``, ``"resnet"``, ``"skip"``, ``"block"``) and block."""
         return tuple(s for s in self.sites if kind in (None, s.kind) and block in (None, s.block))
+
+    def warn(self, message: str) -> None:
+        """Tell the user something, without stopping: observers get it as the event ``Warned``."""
+        if self._warn is not None:
+            self._warn(self, message)
 
     def cancel(self) -> None:
         """Stop before the next U-Net call; callable from any thread."""

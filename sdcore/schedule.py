@@ -198,12 +198,39 @@ class Schedule:
         scaled: Tensor = self.scheduler.scale_model_input(latents, timestep)
         return scaled
 
-    def add_noise(self, image: Tensor, noise: Tensor) -> Tensor:
-        """Clean latents noised for the first visited step; without steps, the latents themselves."""
-        timesteps = self.host_timesteps[:1].repeat(image.shape[0])
+    def pure_noise(self, noise: Tensor) -> Tensor:
+        """Unit-variance noise as the loop starts from it when there is no picture in it."""
+        latents: Tensor = noise * self.scheduler.init_noise_sigma
+        return latents
+
+    def add_noise(self, image: Tensor, noise: Tensor, index: int = 0) -> Tensor:
+        """Clean latents noised as they are before a visited step; after the last one, the latents themselves.
+
+        Args:
+            image: clean latents (batch, channels, height, width).
+            noise: unit-variance noise of the same shape.
+            index: which visited step, from 0 to their number. At ``step.index + 1`` it gives what the kept part of an
+                inpainted picture is when the step is over. (Between the two halves of a DPM2 step diffusers takes
+                the level of its end, and so does this.)
+
+        Raises:
+            RequestError: the scheduler has no forward process (DDIM inversion).
+        """
+        timesteps = self.host_timesteps[index : index + 1].repeat(image.shape[0])
         if len(timesteps) == 0:
             return image
-        noised: Tensor = self.scheduler.add_noise(image, noise, timesteps)
+        scheduler = self.scheduler
+        if not hasattr(scheduler, "add_noise"):
+            raise RequestError(f"scheduler {type(scheduler).__name__} cannot add noise to a picture; use another one")
+        # Schedulers that count their steps take the level of the step that they are at, whatever they are asked for.
+        at = getattr(scheduler, "_step_index", None)
+        if at is not None:
+            scheduler._step_index = self._range[0] + index
+        try:
+            noised: Tensor = scheduler.add_noise(image, noise, timesteps)
+        finally:
+            if at is not None:
+                scheduler._step_index = at
         return noised
 
     def check_eta(self, eta: float) -> None:

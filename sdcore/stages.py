@@ -138,6 +138,20 @@ class Tokens(Value):
 
 
 @dataclass(frozen=True, eq=False)
+class Word:
+    """A word with embeddings of its own, which prompts of this run may contain (arXiv 2208.01618).
+
+    Attributes:
+        text: as it stands in prompts, such as ``"<cat>"``; capitals do not matter. It is not found inside a
+            longer word.
+        vectors: for each text encoder of the model (places, width), or None where it is plain text.
+    """
+
+    text: str
+    vectors: tuple[Tensor | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Conditioning(Value):
     """What one branch tells the U-Net, for one picture; the core repeats it over the batch.
 
@@ -173,12 +187,14 @@ class Branch(Value):
 class ImageArgs(Value):
     """A picture to encode: ``pixels`` (1, 3, height, width) in [-1, 1], the generator of its seed.
 
-    ``index`` is its place in the batch, as in ``run.seeds``.
+    ``index`` is its place in the batch, as in ``run.seeds``. ``purpose`` is ``"image"`` for the picture that the
+    run starts from, or what a plugin calls it that encodes another with ``InitialLatents.encode``.
     """
 
     index: int
     pixels: Tensor
     generator: Generator
+    purpose: str = "image"
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +219,8 @@ class InitialLatents(Value):
         noise: the unit-variance noise in it, same shape; None if the latents came ready from elsewhere.
         image: latents of the input picture without noise, or None for text to picture.
         add_noise: ``add_noise(image, noise)`` noises clean latents for the first step.
+        encode: ``encode(pixels, index, purpose)`` carries pixels (1, 3, height, width) in [-1, 1] to scaled latents
+            with the generator of picture ``index``, through the stages of ``encode_image``, which see ``purpose``.
     """
 
     tensor_fields = ("latents", "noise", "image")
@@ -211,6 +229,7 @@ class InitialLatents(Value):
     noise: Tensor | None
     image: Tensor | None
     add_noise: Callable[[Tensor, Tensor], Tensor]
+    encode: Callable[[Tensor, int, str], Tensor]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,14 @@ from .errors import RequestError
 from .families import family_of
 from .order import Plan
 from .stages import Conditioning, Prompt, TextArgs, TextEncoding, Tokens
+from .tokens import Place, cut_into_windows, tokenise
+from .words import PLACE, Words
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from .run import Run
 
-MAX_WINDOWS = 64
 CACHE_SIZE = 64
 
 TextCache = OrderedDict[tuple[Any, ...], TextEncoding]
@@ -41,13 +42,18 @@ def encode_prompt(
     Returns:
         Branch name to conditioning, and the words that were cut off.
     """
-    if plan[ports.encode_text] or plan[ports.token_embeddings]:
+    words = Words(plan[ports.words], run.model.text_encoders)
+    if plan[ports.encode_text] or plan[ports.token_embeddings] or words:
         cache = None
-    encode = onion(plan[ports.encode_text], lambda args: _encode_cached(run, plan, cache, args))
+
+    def encode_one(args: TextArgs) -> TextEncoding:
+        return _encode_cached(run, plan, words, cache, args)
+
+    encode = onion(plan[ports.encode_text], encode_one)
     texts = {"cond": prompt.positive, "uncond": prompt.negative or ""}
     encoders = range(len(run.model.text_encoders))
     encodings = {name: [encode(TextArgs(index, texts[name], name)) for index in encoders] for name in branches}
-    _pad(run, plan, cache, encodings)
+    _pad(encode_one, encodings)
     family = family_of(run.model.family)
     size = (run.height, run.width)
     request = run.request if prompt.negative == run.request.negative_prompt else run.request.replace(
@@ -69,12 +75,12 @@ def _onto(run: Run, conditioning: Conditioning) -> Conditioning:
     return Conditioning(context, move(conditioning.pooled), move(conditioning.time_ids))
 
 
-def _encode_cached(run: Run, plan: Plan, cache: TextCache | None, args: TextArgs) -> TextEncoding:
+def _encode_cached(run: Run, plan: Plan, words: Words, cache: TextCache | None, args: TextArgs) -> TextEncoding:
     key = (args.encoder, args.text, _clip_skip(run, args), run.request.long_prompt)
     if cache is not None and key in cache:
         cache.move_to_end(key)
         return cache[key]
-    encoding = _encode(run, plan, args)
+    encoding = _encode(run, plan, words, args)
     if cache is not None:
         cache[key] = encoding
         while len(cache) > CACHE_SIZE:
@@ -82,10 +88,13 @@ def _encode_cached(run: Run, plan: Plan, cache: TextCache | None, args: TextArgs
     return encoding
 
 
-def _encode(run: Run, plan: Plan, args: TextArgs) -> TextEncoding:
+def _encode(run: Run, plan: Plan, words: Words, args: TextArgs) -> TextEncoding:
     import torch
 
-    windows, lost = token_windows(run.model.tokenizers[args.encoder], args.text, run.request.long_prompt)
+    places: list[Place] = []
+    tokenizer = run.model.tokenizers[args.encoder]
+    ids = tokenise(tokenizer, words.parts(args.text, args.encoder), places)
+    windows, lost = cut_into_windows(tokenizer, ids, run.request.long_prompt, places)
     encoder: Any = run.model.text_encoders[args.encoder]
     family = family_of(run.model.family)
     clip_skip = _clip_skip(run, args)
@@ -94,10 +103,11 @@ def _encode(run: Run, plan: Plan, args: TextArgs) -> TextEncoding:
         raise RequestError(f"clip_skip is {clip_skip}, but the text encoder has {layers} layers; use a smaller number")
     hidden, pooled = [], None
     for ids, mask in windows:
-        tokens = torch.tensor([ids], device=encoder.device)
+        tokens = torch.tensor([[max(number, PLACE) for number in ids]], device=encoder.device)
+        own = {at: places[-1 - number].vector for at, number in enumerate(ids) if number < 0}
         use_mask = getattr(encoder.config, "use_attention_mask", False)
         attention = torch.tensor([mask], device=encoder.device) if use_mask else None
-        with _embedding_stages(plan, encoder, Tokens(args.encoder, args.branch, tokens)):
+        with _embedding_stages(plan, encoder, Tokens(args.encoder, args.branch, tokens), own):
             state, vector = family.encode(encoder, tokens, attention, clip_skip)
         hidden.append(state)
         pooled = vector if pooled is None else pooled
@@ -110,20 +120,28 @@ def _clip_skip(run: Run, args: TextArgs) -> int | None:
 
 
 @contextmanager
-def _embedding_stages(plan: Plan, encoder: Any, tokens: Tokens) -> Iterator[None]:
+def _embedding_stages(plan: Plan, encoder: Any, tokens: Tokens, own: Mapping[int, Tensor]) -> Iterator[None]:
+    """Inside, the encoder's embeddings have the vectors of words at their places, and pass through the stages."""
     stages = plan[ports.token_embeddings]
-    if not stages:
+    if not stages and not own:
         yield
         return
-    embedding = encoder.get_input_embeddings()
-    handle = embedding.register_forward_hook(lambda _m, _a, output: chain_at(stages, tokens, output))
+
+    def embedded(_module: Any, _args: Any, output: Tensor) -> Any:
+        if own:
+            output = output.clone()
+        for place, vector in own.items():
+            output[:, place] = vector.to(output)
+        return chain_at(stages, tokens, output)
+
+    handle = encoder.get_input_embeddings().register_forward_hook(embedded)
     try:
         yield
     finally:
         handle.remove()
 
 
-def _pad(run: Run, plan: Plan, cache: TextCache | None, encodings: dict[str, list[TextEncoding]]) -> None:
+def _pad(encode: Callable[[TextArgs], TextEncoding], encodings: dict[str, list[TextEncoding]]) -> None:
     """Make all encodings equally long, with windows that hold no text."""
     import torch
 
@@ -132,7 +150,7 @@ def _pad(run: Run, plan: Plan, cache: TextCache | None, encodings: dict[str, lis
         for index, one in enumerate(found):
             missing = longest - one.hidden.shape[1]
             if missing:
-                empty = _encode_cached(run, plan, cache, TextArgs(index, "", branch)).hidden
+                empty = encode(TextArgs(index, "", branch)).hidden
                 if missing % empty.shape[1]:
                     raise RequestError(
                         f"the texts of the branches came out {longest} and {one.hidden.shape[1]} tokens long; "
@@ -140,52 +158,3 @@ def _pad(run: Run, plan: Plan, cache: TextCache | None, encodings: dict[str, lis
                     )
                 padded = torch.cat([one.hidden, *[empty] * (missing // empty.shape[1])], dim=1)
                 found[index] = replace(one, hidden=padded)
-
-
-def token_windows(
-    tokenizer: Any, text: str, long_prompt: str
-) -> tuple[list[tuple[list[int], list[int]]], tuple[str, ...]]:
-    """Token ids and attention mask of every window, and the words that were cut off.
-
-    A window is ``model_max_length`` long, begins with the start token and ends with the end token. With
-    ``"chunk"`` a long text fills several windows, split between words; with ``"cut"`` only the first is kept.
-
-    Raises:
-        RequestError: the text would fill more than 64 windows.
-    """
-    window: int = tokenizer.model_max_length
-    room = window - 2
-    ids: list[int] = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
-    lost: tuple[str, ...] = ()
-    if len(ids) <= room:
-        chunks = [ids]
-    elif long_prompt == "cut":
-        chunks, lost = [ids[:room]], tuple(tokenizer.decode(ids[room:]).split())
-    else:
-        chunks = _split(tokenizer, ids, room)
-        if len(chunks) > MAX_WINDOWS:
-            raise RequestError(
-                f"the prompt has {len(ids)} tokens, which fill {len(chunks)} windows of {room}; the limit is "
-                f"{MAX_WINDOWS}; shorten it, or set long_prompt='cut'"
-            )
-    begin, end, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
-    windows = []
-    for chunk in chunks:
-        filled = [begin, *chunk, end]
-        rest = window - len(filled)
-        windows.append((filled + [pad] * rest, [1] * len(filled) + [0] * rest))
-    return windows, lost
-
-
-def _split(tokenizer: Any, ids: list[int], room: int) -> list[list[int]]:
-    pieces = tokenizer.convert_ids_to_tokens(ids)
-    chunks, start = [], 0
-    while start < len(ids):
-        end = min(start + room, len(ids))
-        if end < len(ids):
-            # Back to the end of a word, unless one word fills the window.
-            whole = next((at for at in range(end, start, -1) if pieces[at - 1].endswith("</w>")), end)
-            end = whole
-        chunks.append(ids[start:end])
-        start = end
-    return chunks

@@ -75,6 +75,14 @@ def parse_use(text: str) -> Use:
         raise ValueError(f"{_shown(name)} is no name of a plugin; {FORM}") from None
 
 
+def read_value(text: str) -> Any:
+    """One value as users write it: JSON where the text is JSON, else the text itself."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 200 else text[:200] + "..."

@@ -203,3 +203,52 @@ def test_latents_must_be_numbers(value: float) -> None:
     latents[1, 0, 0, 0] = value
     with pytest.raises(SdcoreError, match="not finite after the last step"):
         check_finite(latents)
+
+
+# -- what inpainting asks for -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "euler", "heun", "pndm", "dpmpp-2m", "lcm"])
+def test_clean_latents_can_be_noised_for_any_step(engine: Engine, scheduler: str) -> None:
+    """At every step, before and after the scheduler has counted on: what its rates say."""
+    clean, noise = torch.full((1, 4, 6, 8), 0.5), torch.full((1, 4, 6, 8), -0.25)
+    found = start(engine, seed=5, image=picture(), strength=0.75, scheduler=scheduler, steps=8)
+    schedule = found.schedule
+    for index, (alpha, sigma) in enumerate(schedule.rates):
+        noised = schedule.add_noise(clean, noise, index)
+        assert torch.allclose(noised, alpha * clean + sigma * noise, atol=1e-4), index
+    assert schedule.add_noise(clean, noise, len(schedule.rates)) is clean
+
+
+def test_the_encoder_of_a_run_passes_through_its_stages() -> None:
+    asked: list[tuple[str, int]] = []
+    made: dict[str, Any] = {}
+
+    class Twice(Plugin):
+        name = "twice"
+
+        @hookimpl
+        def latents(self, run: Any) -> Any:
+            def note(args: Any, call_next: Any) -> Any:
+                asked.append((args.purpose, args.index))
+                return call_next(args)
+
+            def encode(initial: Any) -> None:
+                pixels = image_to_tensor(picture(), 24, 32, device="cpu", dtype=torch.float32)
+                state = [generator.get_state() for generator in run.generators]
+                made["again"] = torch.cat([initial.encode(pixels, index, "mask") for index in range(2)])
+                made["moved"] = [
+                    not torch.equal(old, generator.get_state())
+                    for old, generator in zip(state, run.generators, strict=True)
+                ]
+                made["image"] = initial.image
+
+            return [ports.encode_image(note), ports.initial_latents(encode)]
+
+    with Engine.load(tiny_folder("sd1"), plugins=[Twice], device="cpu") as engine:
+        engine.generate("a cat", seeds=(5, 6), image=picture(), strength=0.5, batch_size=2, use=["twice"], **FIELDS)
+    assert asked == [("image", 0), ("image", 1), ("mask", 0), ("mask", 1)]
+    assert made["again"].shape == made["image"].shape
+    assert made["moved"] == [True, True]
+    assert torch.allclose(made["again"], made["image"], atol=3.0)  # the same picture, another sample
+    assert not torch.equal(made["again"], made["image"])

@@ -8,7 +8,7 @@ import torch
 from sdcore import Engine, Plugin, RequestError, hookimpl, ports
 from sdcore.events import Warned
 from sdcore.testing.tiny import tiny_folder, tiny_tokenizer
-from sdcore.text import MAX_WINDOWS, token_windows
+from sdcore.tokens import MAX_WINDOWS, token_windows
 
 SHORT = tiny_tokenizer(12)  # ten tokens besides start and end
 SMALL: dict[str, Any] = {"seed": 1, "steps": 1, "height": 16, "width": 16, "output": "latent"}

@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sdcore.errors import Cancelled, ConflictError, PluginLoadError, RequestError, SdcoreError
 
@@ -96,7 +96,11 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             module.add_arguments(command)
             _add_common(command)
             command.set_defaults(func=module.run)
-    if chosen is not None and chosen not in COMMANDS:
+    if chosen is None:
+        for name, fill in _commands_of_plugins().items():
+            about = (fill.__doc__ or "of a plugin").strip().partition("\n")[0].rstrip(".")
+            commands.add_parser(name, help=about[:1].lower() + about[1:], allow_abbrev=False)
+    elif chosen not in COMMANDS:
         fill = _command_of_plugin(chosen)
         command = commands.add_parser(chosen, allow_abbrev=False)
         fill(command)
@@ -104,22 +108,34 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _command_of_plugin(name: str) -> Callable[[argparse.ArgumentParser], object]:
+_Fill = Callable[[argparse.ArgumentParser], object]
+
+
+def _commands_of_plugins() -> Mapping[str, _Fill]:
     import warnings
 
     from sdcore.host import PluginHost
-    from sdcore.plugin import nearest
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = PluginHost().registry.all("cli_command")
+        return PluginHost().registry.all("cli_command")
+
+
+def _command_of_plugin(name: str) -> _Fill:
+    from sdcore.plugin import nearest
+
+    found = _commands_of_plugins()
     if name not in found:
         raise RequestError(f"there is no command {name!r}.{nearest(name, [*COMMANDS, *found])} See sdcore --help")
-    fill: Callable[[argparse.ArgumentParser], object] = found[name]
-    return fill
+    return found[name]
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
+    inner = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
+    if inner:  # flags belong to what is carried out: sdcore lora inspect FILE --quiet
+        for parser in dict.fromkeys(inner[0].choices.values()):
+            _add_common(parser)
+        return
     known = {option for action in command._actions for option in action.option_strings}
     for name, about in _ALSO.items():
         if f"--{name}" not in known:

@@ -27,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of a request, of an engine, and of the output."""
     add_request_flags(parser)
     add_engine_flags(parser)
+    add_output_flags(parser)
+
+
+def add_output_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say where pictures go."""
     group = parser.add_argument_group("output")
     group.add_argument(
         "-o", "--out", metavar="FILE|FOLDER/", help="where to; without it sdcore-SEED.png in the current folder"
@@ -40,7 +45,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw, write, and print the names of the files."""
-    request = request_of(args)
+    draw(args, request_of(args))
+    return 0
+
+
+def draw(args: argparse.Namespace, request: GenerateRequest) -> tuple[Result, list[Path]]:
+    """Carry out a request with the engine and the output that a command line asks for, and print the files' names.
+
+    Everything that can be wrong with the output is found before the model is loaded.
+
+    Args:
+        args: of a parser with the flags of an engine and of the output.
+        request: the request.
+
+    Returns:
+        The result, and the files: one a picture, then the sheet if one was asked for.
+    """
     if request.seed is None and request.seeds is None:
         request = request.replace(seed=secrets.randbelow(2**32))
     first = request.seed or 0
@@ -68,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             for file in files:
                 say(file)
-    return 0
+    return result, files
 
 
 def _check_format(engine: Engine, request: GenerateRequest, suffix: str) -> None:

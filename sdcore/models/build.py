@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sdcore.errors import ModelError
@@ -31,15 +32,54 @@ def build(kind: str, config: Mapping[str, Any], weights: Mapping[str, Any], plac
     Raises:
         ModelError: the kind is unknown, keys or shapes do not fit the configuration, or a weight is not finite.
     """
+    return _build(partial(_empty, kind), kind, config, rename(kind, weights), place, what)
+
+
+def build_network(
+    factory: Callable[[Mapping[str, Any]], torch.nn.Module],
+    config: Mapping[str, Any],
+    weights: Mapping[str, torch.Tensor],
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    what: str,
+) -> Any:
+    """A network of a plugin's own, made as those of a model are: never initialised, checked, in eval mode.
+
+    Args:
+        factory: from the configuration to the module; called where modules get no memory (the meta device).
+        config: what the factory is given.
+        weights: tensors by the keys of the module's state dict; all of them, and no others.
+        device, dtype: where its weights go and in which type, usually ``run.device`` and ``run.dtype``.
+        what: how messages name it: the path.
+
+    Raises:
+        ModelError: keys or shapes do not fit the configuration, or a weight is not finite.
+    """
+    import torch
+
+    owner = getattr(factory, "__self__", factory)  # ControlNetModel.from_config is for a ControlNetModel
+    name = getattr(owner, "__name__", type(owner).__name__)
+    return _build(factory, name, config, dict(weights), Place(torch.device(device), dtype), what)
+
+
+def _build(
+    factory: Callable[[Mapping[str, Any]], Any],
+    kind: str,
+    config: Mapping[str, Any],
+    weights: dict[str, Any],
+    place: Place,
+    what: str,
+) -> Any:
     import torch
 
     # A context of this thread only; accelerate's init_empty_weights would change every thread's modules.
     with torch.device("meta"):
         try:
-            module = _empty(kind, config)
+            module = factory(config)
         except (TypeError, ValueError, AttributeError, IndexError) as error:
             raise ModelError(f"{what}: its configuration is not that of a {kind} ({error})") from error
-    fitted = _fit(module, rename(kind, weights), what)
+    fitted = _fit(module, weights, what)
     moved = {key: tensor.to(device=place.device, dtype=place.dtype) for key, tensor in fitted.items()}
     check_finite(moved, what)
     module.load_state_dict(moved, assign=True)

@@ -72,7 +72,7 @@ def is_pickle(path: Path) -> bool:
     return path.suffix.lower() in PICKLES
 
 
-def read_weights(path: Path, allow_pickle: bool) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_weights(path: Path, allow_pickle: bool = False) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """The tensors of a file by key, mapped into memory, and its metadata.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from sdcore.errors import ModelError
@@ -27,13 +27,25 @@ def fetch(source: str) -> Path:
     cached = _cached(source)
     if cached is not None:
         return cached
+    wanted: list[str] = []
+
+    def choose(source: str, names: Iterable[str]) -> list[str]:
+        wanted[:] = choose_files(source, names)
+        return wanted
+
+    top = _download(source, choose)
+    return top if "model_index.json" in wanted else top / wanted[0]
+
+
+def _download(source: str, choose: Callable[[str, Iterable[str]], list[str]]) -> Path:
+    """The local folder of a hub repository, with the files that ``choose`` names among all of them."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
         info = HfApi().model_info(source, timeout=_TIMEOUT)
-        wanted = choose_files(source, (entry.rfilename for entry in info.siblings or ()))
-        top = Path(snapshot_download(source, revision=info.sha, allow_patterns=wanted))
+        wanted = choose(source, [entry.rfilename for entry in info.siblings or ()])
+        return Path(snapshot_download(source, revision=info.sha, allow_patterns=wanted))
     except ModelError:
         raise
     except GatedRepoError as error:
@@ -49,7 +61,45 @@ def fetch(source: str) -> Path:
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'}). "
             "Check the path, or the network; or name a folder or a .safetensors file."
         ) from error
-    return top if "model_index.json" in wanted else top / wanted[0]
+
+
+def fetch_component(source: str) -> Path:
+    """The folder of a hub repository that holds one network: a configuration and safetensors weights.
+
+    Raises:
+        ModelError: as of :func:`fetch`.
+    """
+    return _download(source, _choose_component)
+
+
+def fetch_file(source: str, name: str) -> Path:
+    """One .safetensors file of a hub repository.
+
+    Raises:
+        ModelError: as of :func:`fetch`; it is not among the repository's files.
+    """
+
+    def choose(source: str, names: Iterable[str]) -> list[str]:
+        names = [found for found in names if found.endswith(".safetensors")]
+        if name not in names:
+            raise ModelError(
+                f"{source}: has no file {name}; it has {', '.join(sorted(names)[:10]) or 'no safetensors'}"
+            )
+        return [name]
+
+    return _download(source, choose) / name
+
+
+def _choose_component(source: str, names: Iterable[str]) -> list[str]:
+    top = [name for name in names if "/" not in name]
+    weights = sorted(name for name in top if name.endswith(".safetensors"))
+    plain = [name for name in weights if _variant(name) is None]
+    if not weights:
+        raise ModelError(f"{source}: has no safetensors weights on the hub")
+    return [
+        *(plain or [name for name in weights if _variant(name) == "fp16"] or weights),
+        *(n for n in top if n.endswith(".json")),
+    ]
 
 
 def choose_files(source: str, names: Iterable[str]) -> list[str]:

@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from sdcore import Contributions, Engine, Plugin, PluginError, Result, Run, Use, hookimpl, ports
+from sdcore.events import Stepped
 from sdcore.models import Model, load_model
-from sdcore.ports import Contribution, Port
+from sdcore.ports import PORTS, Contribution, Port
 from sdcore.testing.tiny import tiny_folder
 
 REQUEST: dict[str, Any] = {
@@ -28,11 +29,22 @@ REQUEST: dict[str, Any] = {
     "guidance_scale": 3.0,
 }
 PICTURE = Image.radial_gradient("L").resize((32, 32)).convert("RGB")
+
+
+def look(event: Any) -> None:
+    """An observer that looks at the preview of every step."""
+    if isinstance(event, Stepped):
+        event.preview()
+
+
 NEEDS: dict[Port[Any], dict[str, Any]] = {
+    ports.preview: {"on_event": look},
     ports.encode_image: {"image": PICTURE, "strength": 1.0},
     ports.sigmas: {"scheduler": "euler"},
 }
 """What a request needs for a port to be reached at all."""
+FUNCTIONS = tuple(port for port in PORTS if port not in (ports.weights, ports.words))
+"""Ports whose stages are functions."""
 ATTENTION = (ports.attention_qkv, ports.attention, ports.attention_add, ports.attention_probs)
 
 

@@ -110,6 +110,7 @@ CASES: dict[Port[Any], Case] = {
     ),
     ports.prediction: tensor(1),
     ports.latents_out: tensor(1),
+    ports.preview: tensor(1),
     ports.attention_qkv: Case(
         0,
         lambda a: a.replace(value=a.value * 2),

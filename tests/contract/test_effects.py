@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sdcore import Branch, Change, Problem, RequestError, Use, Verdict, WeightPatch, Withheld, ports
+from sdcore import Branch, Change, Problem, RequestError, Use, Verdict, WeightPatch, Withheld, Word, ports
 from sdcore.errors import PluginError
 from sdcore.events import Finished, Started, Stepped
 from sdcore.order import Plan
@@ -61,6 +61,16 @@ def prompt() -> None:
     changed = generate(stage("a", ports.prompt, lambda p: p.replace(positive="a cat", negative="a dog")))
     assert same_pictures(changed, generate(prompt="a cat", negative_prompt="a dog"))
     assert not same_pictures(changed, generate())
+
+
+@effect(ports.words)
+def words() -> None:
+    table = model().text_encoders[0].get_input_embeddings().weight
+    ids = model().tokenizers[0](" red apple", add_special_tokens=False).input_ids
+    word = Word("<Thing>", (table.data[ids],))
+    used = generate(stage("a", ports.words, word), prompt="a <thing>, photo")
+    assert same_pictures(used, generate(prompt="a red apple, photo"))
+    assert not same_pictures(used, generate(prompt="a <thing>, photo"))
 
 
 @effect(ports.token_embeddings)
@@ -336,6 +346,24 @@ def judge_prompt() -> None:
         generate(check)
     assert calls == []
     generate(check, prompt="a cat")
+
+
+@effect(ports.preview)
+def preview() -> None:
+    def seen_by(*plugins: Any) -> list[bytes]:
+        shown: list[bytes] = []
+
+        def look(event: Any) -> None:
+            if isinstance(event, Stepped):
+                shown.extend(image.tobytes() for image in event.preview())
+
+        result = generate(*plugins, on_event=look)
+        assert same_pictures(result, generate())  # only what is shown is another
+        return shown
+
+    changed = seen_by(stage("a", ports.preview, lambda step, x0: x0 * 0.5))
+    assert len(changed) == len(seen_by()) == 2
+    assert changed != seen_by()
 
 
 @effect(ports.judge_preview)

@@ -14,6 +14,7 @@ from sdcore.events import Stepped
 from sdcore.ports import PORTS, Port
 
 from .kit import (
+    FUNCTIONS,
     NEEDS,
     REQUEST,
     at,
@@ -57,7 +58,7 @@ def is_clean(engine: Engine, before: tuple[str, Result], port: Port[Any]) -> Non
     assert same_pictures(found[0], before[1])
 
 
-@pytest.mark.parametrize("port", PORTS, ids=str)
+@pytest.mark.parametrize("port", [*FUNCTIONS, ports.weights], ids=str)
 def test_a_stage_that_raises(port: Port[Any]) -> None:
     fn: Any = WeightPatch("unet", "conv_out.bias", boom) if port is ports.weights else boom
     engine = Engine(model(), plugins=[stage("bad", port, fn)])
@@ -140,7 +141,7 @@ def test_an_error_that_a_hook_raises_on_purpose_stays_and_says_where_it_came_fro
     assert any("hook step of plugin 'a'" in note for note in caught.value.__notes__)
 
 
-@pytest.mark.parametrize("port", [port for port in PORTS if port is not ports.weights], ids=str)
+@pytest.mark.parametrize("port", FUNCTIONS, ids=str)
 def test_cancelling_from_any_stage_leaves_the_engine_clean(port: Port[Any]) -> None:
     runs: list[Any] = []
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sdcore import Branch, PluginError, Verdict, WeightPatch, ports
+from sdcore import Branch, PluginError, Verdict, WeightPatch, Word, ports
 from sdcore.ports import PORTS, Port
 from sdcore.stages import SidePath
 
-from .kit import Predictions, generate, is_blamed, plugin, same_pictures, stage, watched
+from .kit import FUNCTIONS, Predictions, generate, is_blamed, plugin, same_pictures, stage, watched
 
 SUMS = tuple(port for port in PORTS if port.kind == "sum")
 
@@ -39,8 +39,10 @@ def flag(name: str) -> Callable[..., Verdict]:
     return lambda *args: Verdict("flag", name, name)
 
 
+VECTORS = torch.sin(torch.arange(128.0)).view(2, 64)
 STAGES: dict[Port[Any], tuple[Any, Any]] = {
     ports.weights: (patch(3.1), patch(0.7)),
+    ports.words: (Word("apple", (VECTORS,)), Word("<cat>", (VECTORS * 2,))),
     ports.branches: (lambda step: [Branch("one")], lambda step: [Branch("two"), Branch("one")]),
     ports.guidance_terms: (term(3.1), term(0.7)),
     ports.attention_add: (added(3.1), added(0.7)),
@@ -82,7 +84,7 @@ def test_terms_are_added() -> None:
 
 @pytest.mark.parametrize(
     "port",
-    [pytest.param(port, id=str(port)) for port in SUMS if port is not ports.weights],
+    [pytest.param(port, id=str(port)) for port in SUMS if port in FUNCTIONS],
 )
 def test_none_adds_nothing(port: Port[Any]) -> None:
     met = []

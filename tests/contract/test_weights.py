@@ -13,12 +13,13 @@ from torch import Tensor
 from sdcore import Branch, Cancelled, Engine, PluginError, Result, SidePath, Site, WeightPatch, Withheld, ports
 from sdcore.models import load_model
 from sdcore.order import Stage
-from sdcore.ports import PORTS, Port
+from sdcore.ports import Port
 from sdcore.testing.tiny import tiny_folder
 from sdcore.unet import SiteContext
 from sdcore.weights import WeightSession
 
 from .kit import (
+    FUNCTIONS,
     NEEDS,
     REQUEST,
     at,
@@ -286,7 +287,7 @@ def attempt(engine: Engine, port: Port[Any]) -> Result:
 
 
 @pytest.mark.parametrize("way", ["raise", "cancel", "interrupt"])
-@pytest.mark.parametrize("port", [port for port in PORTS if port is not ports.weights], ids=str)
+@pytest.mark.parametrize("port", FUNCTIONS, ids=str)
 def test_everything_is_restored_after_a_failure_anywhere(port: Port[Any], way: str) -> None:
     runs: list[Any] = []
 
