@@ -10,14 +10,15 @@ import copy
 import functools
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import diffusers
-import torch
 from PIL import Image
 
-from sdcore import Engine, Plugin, hookimpl, ports
+from sdcore import Engine
+from sdcore.testing import parity
+from sdcore.testing.parity import Recorder, Trace, difference
 from sdcore.testing.tiny import tiny_folder
 
 MODELS: Mapping[str, tuple[str, str]] = {
@@ -126,34 +127,6 @@ def _make(pipe: Any, name: str | None, seeds: Sequence[int]) -> Any:
     return getattr(diffusers, class_name).from_config(pipe.scheduler.config, **fields)
 
 
-class Recorder(Plugin):
-    """Keeps the latents of every step."""
-
-    name = "recorder"
-
-    def __init__(self) -> None:
-        self.latents: list[torch.Tensor] = []
-        self.timesteps: list[float] = []
-
-    @hookimpl
-    def step(self, run: Any) -> Any:
-        def keep(step: Any, latents: torch.Tensor) -> None:
-            self.latents.append(latents.clone())
-            self.timesteps.append(step.timestep)
-
-        return ports.latents_out(keep)
-
-
-@dataclass
-class Trace:
-    """What one side did: latents after every step, latents that it returned, pictures that it returned."""
-
-    timesteps: list[float] = field(default_factory=list)
-    latents: list[torch.Tensor] = field(default_factory=list)
-    final: torch.Tensor | None = None
-    images: list[Image.Image] = field(default_factory=list)
-
-
 @dataclass
 class Both:
     """One model, loaded by both sides from one folder."""
@@ -164,36 +137,12 @@ class Both:
 
     def sdcore(self, **fields: Any) -> Trace:
         """Run sdcore, keeping the latents of every step."""
-        recorder: Any = self.engine.host.plugin("recorder")
-        recorder.latents, recorder.timesteps = [], []
-        result = self.engine.generate(use=["recorder"], **fields)
-        return Trace(recorder.timesteps, recorder.latents, result.latents, result.images)
+        return parity.ours(self.engine, **fields)
 
     def diffusers(self, task: str, scheduler: str | None, seeds: Sequence[int], **arguments: Any) -> Trace:
         """Run the pipeline of diffusers, keeping the latents of every step."""
-        pipe, trace = self.pipes[task], Trace()
-        own = pipe.scheduler
-        pipe.scheduler = diffusers_scheduler(pipe, scheduler, seeds)
-
-        def keep(_pipe: Any, _index: int, timestep: Any, given: dict[str, Any]) -> dict[str, Any]:
-            trace.timesteps.append(float(timestep))
-            trace.latents.append(given["latents"].clone())
-            return given
-
-        try:
-            output = pipe(
-                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-                num_images_per_prompt=len(seeds),
-                callback_on_step_end=keep,
-                **arguments,
-            )
-        finally:
-            pipe.scheduler = own
-        if arguments["output_type"] == "latent":
-            trace.final = output.images
-        else:
-            trace.images = list(output.images)
-        return trace
+        pipe = self.pipes[task]
+        return parity.theirs(pipe, seeds, diffusers_scheduler(pipe, scheduler, seeds), **arguments)
 
     def pair(
         self,
@@ -236,25 +185,6 @@ def _arguments(task: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if "denoising_start" not in fields:
         fields.setdefault("strength", 0.6)
     return fields
-
-
-def difference(ours: Trace, theirs: Trace) -> float:
-    """Largest difference of the latents over all steps, relative to max(1, largest latent of the step).
-
-    Raises:
-        AssertionError: they did not visit the same timesteps, or a latent is not a number.
-    """
-    assert ours.timesteps == theirs.timesteps, (ours.timesteps, theirs.timesteps)
-    assert len(ours.latents) == len(theirs.latents) == len(ours.timesteps) > 0
-    pairs = list(zip(ours.latents, theirs.latents, strict=True))
-    if ours.final is not None and theirs.final is not None:
-        pairs.append((ours.final, theirs.final))
-    worst = 0.0
-    for a, b in pairs:
-        assert a.shape == b.shape
-        assert b.isfinite().all()
-        worst = max(worst, float((a - b).abs().max()) / max(1.0, float(b.abs().max())))
-    return worst
 
 
 @functools.cache
