@@ -61,6 +61,7 @@ Side = Annotated[int, Field(ge=8, le=16_384)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Claim = Annotated[int, Field(ge=0, le=1_000_000)]
 Pair = tuple[Claim, Claim]
+Canvas = tuple[Annotated[int, Field(ge=1, le=65_536)], Annotated[int, Field(ge=1, le=65_536)]]
 Window = tuple[Fraction, Fraction, Fraction, Fraction]
 Timestep = Annotated[int, Field(ge=0, le=1_000_000)]
 Sigma = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
@@ -114,6 +115,10 @@ class GenerateRequest(BaseModel):
     original_size: Pair | None = Field(None, description="SDXL: (height, width) the picture claims to come from")
     window: Window | None = Field(
         None, description="(left, top, right, bottom) of the part of a whole picture that is drawn, as fractions of it"
+    )
+    canvas_size: Canvas | None = Field(
+        None,
+        description="(height, width) of the whole picture that leaves, where more than this run draws belongs to it",
     )
     crops_coords_top_left: Pair = Field((0, 0), description="SDXL: (top, left) of the claimed crop")
     target_size: Pair | None = Field(None, description="SDXL: (height, width) it claims to be made for")

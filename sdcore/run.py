@@ -90,6 +90,18 @@ class Run:
         return self.request.width
 
     @property
+    def canvas(self) -> tuple[int, int]:
+        """(height, width) of the whole picture that leaves: what control images and masks of the whole belong to.
+
+        ``request.canvas_size``, which plugins set that draw on another canvas than the run's; else the size of the run,
+        or what its window is a part of.
+        """
+        if self.request.canvas_size is not None:
+            return self.request.canvas_size
+        left, top, right, bottom = self.request.window or (0.0, 0.0, 1.0, 1.0)
+        return round(self.height / (bottom - top)), round(self.width / (right - left))
+
+    @property
     def device(self) -> torch.device:
         """Where the U-Net is."""
         return self.model.device

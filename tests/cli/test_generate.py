@@ -158,6 +158,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "sigmas": ("14.6, 1.5", (14.6, 1.5)),
     "denoising_start": ("0.5", 0.5),
     "denoising_end": ("0.8", 0.8),
+    "canvas_size": ("64,96", (64, 96)),
     "window": ("0,0.5,1,1", (0, 0.5, 1, 1)),
     "original_size": ("512,640", (512, 640)),
     "crops_coords_top_left": ("1,2", (1, 2)),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sdcore import GenerateRequest, PluginError, RequestError, StateKey, ports
+from sdcore import Change, GenerateRequest, PluginError, RequestError, StateKey, ports
 from sdcore.events import Warned
 from sdcore.images import cut_window
 
@@ -62,6 +62,28 @@ def test_the_canvas_is_outside_of_the_passes_whatever_the_order_of_use(use: tupl
 
 def test_a_window_changes_nothing_by_itself() -> None:
     assert same_pictures(generate(window=(0.25, 0, 0.75, 1)), generate())
+
+
+@pytest.mark.parametrize(
+    ("fields", "canvas"),
+    [
+        ({}, (32, 32)),
+        ({"window": (0.5, 0, 1, 0.25)}, (128, 64)),
+        ({"window": (0.5, 0, 1, 0.25), "canvas_size": (101, 67)}, (101, 67)),
+    ],
+)
+def test_the_canvas_is_the_whole_that_the_window_is_a_part_of(fields: Any, canvas: tuple[int, int]) -> None:
+    seen: list[Any] = []
+    generate(plugin("a", text=lambda run: seen.append(run.canvas)), **fields)
+    assert seen == [canvas]
+
+
+def test_a_plugin_says_in_plan_how_large_the_canvas_is() -> None:
+    seen: list[Any] = []
+    grow = plugin("grow", plan=lambda run: Change(canvas_size=(48, 100)))
+    result = generate(plugin("a", text=lambda run: seen.append(run.canvas)), grow)
+    assert seen == [(48, 100)]
+    assert same_pictures(result, generate())
 
 
 @pytest.mark.parametrize("window", [(0.5, 0, 0.5, 1), (0, 0.9, 1, 0.1), (0, 0, 1.5, 1), (0, 0, 1), (-0.1, 0, 1, 1)])
