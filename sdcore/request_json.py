@@ -49,7 +49,7 @@ def _no_constant(text: str) -> NoReturn:
 
 
 def use_value(item: Options | Use, owner: Callable[[Options], str] | None) -> dict[str, Any]:
-    """An entry of ``use`` as ``{"plugin": ..., "options": {...}}``."""
+    """An entry of ``use`` as ``{"plugin": ..., "options": {...}}``; pictures in options become data URIs."""
     if isinstance(item, Use):
         name = item.plugin
     elif owner is not None:
@@ -58,8 +58,8 @@ def use_value(item: Options | Use, owner: Callable[[Options], str] | None) -> di
         kind = type(item).__qualname__
         raise RequestError(f"use: an engine knows which plugin {kind} belongs to; write engine.to_json(request)")
     try:
-        values = item.model_dump(mode="json")
-    except PydanticSerializationError as error:
+        values = item.model_dump(mode="json", fallback=image_value)
+    except (PydanticSerializationError, RequestError) as error:
         raise RequestError(f"use: the options of plugin {name!r} cannot be written as JSON: {error}") from None
     return {"plugin": name, "options": values["options"] if isinstance(item, Use) else values}
 

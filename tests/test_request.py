@@ -294,3 +294,10 @@ def test_it_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_picture_in_options_becomes_a_data_uri_and_comes_back() -> None:
+    picture = Image.linear_gradient("L").resize((16, 12)).convert("RGB")
+    request = GenerateRequest("a", use=[Use(plugin="glow", options={"mask": picture})])
+    (use,) = GenerateRequest.from_json(request.to_json()).use
+    assert load_image(use.options["mask"]).tobytes() == picture.tobytes()
