@@ -201,6 +201,7 @@ def test_every_field_survives() -> None:
     other = {"seed": 3, "count": 2, "steps": 4, "sigmas": (9.0, 1.5), "denoising_start": 0.25}
     sizes = {name: (3, 4) for name in GenerateRequest.model_fields if "size" in name and name != "batch_size"}
     other |= sizes | {"negative_crops_coords_top_left": (3, 4), "negative_aesthetic_score": 1.5}
+    other |= {"window": (0, 0.5, 1, 1)}
     given = set(FULL.to_dict())
     for name, value in other.items():
         extra: dict[str, Any] = {"image": "a.png"} if name == "denoising_start" else {}

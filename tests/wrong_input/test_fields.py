@@ -103,6 +103,8 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     *(("eta", value) for value in (-0.1, 1.1, math.nan)),
     *(("denoising_start", value) for value in (-0.1, 1.1, math.nan)),
     *(("denoising_end", value) for value in (0, -0.1, 1.1, math.nan)),
+    *(("window", value) for value in ((-1, 0, 1, 1), (0, 0, 1, math.nan), 64)),
+    *(("canvas_size", value) for value in ((-1, 64), (64, 10**30), 64)),
     *(("original_size", value) for value in ((-1, 64), (64, 10**30), (64,), 64)),
     *(("crops_coords_top_left", value) for value in ((-1, 0), (0, math.nan))),
     *(("target_size", value) for value in ((-1, 64), (64, 10**30))),
