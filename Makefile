@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow lint docs bench clean
+.PHONY: demo test test-slow lint docs composition bench clean
 .DELETE_ON_ERROR:
 
 # torch first and by its exact version: any other spec can pull gigabytes of CUDA packages.
@@ -41,8 +41,15 @@ lint: $(STAMP)
 docs: $(STAMP)
 	"$(BIN)/python" docs/generate.py
 
+# docs/composition.md: every combination of plugins carried out, and compared with diffusers where it has a class.
+composition: $(STAMP)
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m tests.composition.table
+
 bench: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/overhead.py
+	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/lora.py
+	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/controlnet.py
+	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/inpaint.py
 
 clean:
 	rm -rf "$(VENV)" demo-out build dist .mypy_cache .ruff_cache .pytest_cache

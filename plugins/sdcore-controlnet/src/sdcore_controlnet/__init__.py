@@ -1,0 +1,14 @@
+"""ControlNet and T2I-Adapter for sdcore.
+
+    engine.generate("a red apple", use=[ControlNet(model="canny-folder", image="photo.png", preprocess="canny")])
+
+Importing this imports neither torch nor diffusers.
+"""
+
+from __future__ import annotations
+
+from .options import ControlNet
+from .plugin import ControlNetPlugin
+from .preprocess import preprocess_image
+
+__all__ = ["ControlNet", "ControlNetPlugin", "preprocess_image"]
