@@ -8,18 +8,18 @@ checks that both sides make the same latents. It writes benchmarks/results/inpai
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import platform
 import random
 import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from overhead import process_seconds, small_sd15
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
@@ -27,54 +27,6 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 HERE = Path(__file__).parent
 PROMPT = "a green apple, flat style, white background"
 BAR = 1.0
-
-
-def small_sd15(folder: Path, channels: int) -> Path:
-    """A model of SD1.5's shape with (128, 256) channels and 16x16 latents, 4 or 9 channels in; random weights."""
-    import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
-    from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel
-
-    from sdcore.testing.tiny import tiny_folder
-
-    torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(Path(tiny_folder("sd1")) / "tokenizer")
-    unet = UNet2DConditionModel(
-        sample_size=16, in_channels=channels, out_channels=4, block_out_channels=(128, 256), layers_per_block=2,
-        cross_attention_dim=256, down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"), attention_head_dim=8,
-    )  # fmt: skip
-    vae = AutoencoderKL(
-        block_out_channels=(32, 64, 64, 64), down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=4, sample_size=128,
-    )  # fmt: skip
-    text = CLIPTextModel(
-        CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=256, intermediate_size=512, num_hidden_layers=2,
-                       num_attention_heads=4, max_position_embeddings=tokenizer.model_max_length,
-                       bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-                       pad_token_id=tokenizer.pad_token_id)
-    )  # fmt: skip
-    scheduler = DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
-        steps_offset=1,
-    )  # fmt: skip
-    pipe = StableDiffusionInpaintPipeline(
-        vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=scheduler, safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
-    pipe.save_pretrained(folder)
-    return folder
-
-
-def process_seconds(work: Callable[[], object]) -> float:
-    """Process time of one call, garbage collected before, not during."""
-    gc.collect()
-    gc.disable()
-    begin = time.process_time()
-    work()
-    spent = time.process_time() - begin
-    gc.enable()
-    return spent
 
 
 def compare(

@@ -67,8 +67,8 @@ def _one_argument(method: Any) -> Any:
     return hook
 
 
-def small_sd15(folder: Path) -> Path:
-    """A model of SD1.5's shape with (128, 256) channels and 16x16 latents; random weights."""
+def small_sd15(folder: Path, channels: int = 4) -> Path:
+    """A model of SD1.5's shape with (128, 256) channels and 16x16 latents, 4 or 9 channels in; random weights."""
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel
@@ -78,7 +78,8 @@ def small_sd15(folder: Path) -> Path:
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(Path(tiny_folder("sd1")) / "tokenizer")
     unet = UNet2DConditionModel(
-        sample_size=16, block_out_channels=(128, 256), layers_per_block=2, cross_attention_dim=256,
+        sample_size=16, in_channels=channels, block_out_channels=(128, 256), layers_per_block=2,
+        cross_attention_dim=256,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"), attention_head_dim=8,
     )  # fmt: skip

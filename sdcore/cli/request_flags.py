@@ -41,8 +41,12 @@ def add_request_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--request", metavar="FILE", help="a request as JSON, - for stdin; flags win over it")
 
 
-def request_of(args: argparse.Namespace) -> GenerateRequest:
+def request_of(args: argparse.Namespace, **given: Any) -> GenerateRequest:
     """The request that a command line asks for.
+
+    Args:
+        args: of a parser with the flags of a request.
+        given: fields that the command took otherwise; they win over flags of the same name.
 
     Raises:
         RequestError: a field is refused; ImageError, where latents cannot be read.
@@ -54,7 +58,8 @@ def request_of(args: argparse.Namespace) -> GenerateRequest:
     }
     if args.prompt is not None:
         flags["prompt"] = args.prompt
-    if flags.get("image", "").endswith(".safetensors"):
+    flags |= given
+    if str(flags.get("image", "")).endswith(".safetensors"):
         from sdcore.latent_files import read_latents
 
         flags["image"] = read_latents(flags["image"])

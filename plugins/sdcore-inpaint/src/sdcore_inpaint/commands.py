@@ -41,7 +41,7 @@ def _fill(parser: argparse.ArgumentParser, about: str, run: Callable[[argparse.N
     from sdcore.cli.kit import add_engine_flags, add_output_flags, add_request_flags
 
     parser.description = f"{about} The strength is 1 unless --strength says otherwise."
-    parser.add_argument("field_image", metavar="PICTURE", help="the picture to draw on; the prompt stands behind it")
+    parser.add_argument("picture", metavar="PICTURE", help="the picture to draw on; the prompt stands behind it")
     add_request_flags(parser)
     add_engine_flags(parser)
     add_output_flags(parser)
@@ -80,7 +80,7 @@ def _draw(args: argparse.Namespace, options: Options, between: Callable[[Image],
     if sheet:
         format_of(sheet)
         check_writable(sheet, args.overwrite)
-    request = request_of(args)
+    request = request_of(args, image=args.picture)
     if request.strength is None and request.denoising_start is None:
         request = request.replace(strength=1.0)
     request = request.replace(use=(options, *request.use))
