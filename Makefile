@@ -25,6 +25,9 @@ $(STAMP): $(BIN)/.python pyproject.toml $(PLUGINS:%=%pyproject.toml)
 # One thread: more gain little on so small a model, and stall each other on a busy machine.
 demo: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/sdcore" demo --out demo-out
+	OMP_NUM_THREADS=1 "$(BIN)/sdcore" outpaint demo-out/cat.png "a cat face, 3d style" --left 16 --right 16 --seed 4 \
+		--out demo-out/outpainted.png --sheet demo-out/outpaint.png --overwrite
+	OMP_NUM_THREADS=1 "$(BIN)/sdcore" preprocess --sheet demo-out/cat.png --out demo-out/preprocessed.png --overwrite
 
 test: $(STAMP) lint
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -n auto --maxprocesses=4 -m "not slow and not gpu"

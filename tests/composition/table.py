@@ -32,9 +32,9 @@ differs from the same without one of its plugins, and the weights are untouched 
 FOOT = """
 The classes that cells are compared with: {classes}.
 
-A LoRA in them changes the U-Net and the text encoders; of two, the second has a weight that grows from 0.2 to 1 over
-the steps. The second ControlNet acts in the first 70 % of the steps. Adding a plugin to this table is one line in
-`tests/composition/matrix.py`.
+A LoRA in them changes the U-Net and the text encoders; that of diffusers is fused (`fuse_lora`), as it is here. Of two,
+the second has a weight that grows from 0.2 to 1 over the steps. The second ControlNet acts in the first 70 % of the
+steps. Adding a plugin to this table is one line in `tests/composition/matrix.py`.
 """
 
 

@@ -14,7 +14,7 @@ from sdcore.testing.tiny import tiny_folder
 
 from .matrix import CELLS, CONTROLS, LORAS, TASKS, Cell
 from .peers import by_diffusers
-from .table import is_fresh
+from .table import PAGE, is_fresh
 
 TOLERANCE = 1e-5
 
@@ -80,3 +80,10 @@ def test_the_order_of_use_does_not_matter(task: str) -> None:
 
 def test_the_page_lists_these_cells() -> None:
     assert is_fresh(), "docs/composition.md lists other cells: run `make composition`"
+
+
+def test_the_readme_counts_right() -> None:
+    text = (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
+    compared = sum(cell.peer is not None for cell in CELLS)
+    assert f"{len(CELLS)} combinations" in text
+    assert f"a class for {compared} of them" in text

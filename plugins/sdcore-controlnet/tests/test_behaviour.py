@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from sdcore_controlnet import ControlNet, ControlNetPlugin, forward, strength
 
-from sdcore import Branch, Engine, Plugin, hookimpl, ports, replay_picture
+from sdcore import Branch, Cancelled, Engine, Plugin, hookimpl, ports, replay_picture
+from sdcore.events import Stepped
 from sdcore.testing.tiny import tiny_folder
 from sdcore.testing.tiny_control import tiny_controlnet, tiny_t2i_adapter
 
@@ -326,3 +327,27 @@ def test_every_pair_of_kinds_adds_up_on_every_family() -> None:
         found = [_latents(*use, engine=engine_for(family)) for use in ((), (net,), (adapter,), (net, adapter))]
         for one, other in itertools.combinations(found, 2):
             assert not torch.equal(one, other)
+
+
+def test_a_cancelled_run_leaves_nothing_behind() -> None:
+    engine = engine_for("sd1")
+    plain, controlled = _latents(), _latents(_net(), _adapter())
+
+    def stop(event: Any) -> None:
+        if isinstance(event, Stepped) and event.step.index == 1:
+            event.run.cancel()
+
+    with pytest.raises(Cancelled):
+        engine.generate(**SMALL, use=[_net(), _adapter()], on_event=stop)
+    assert torch.equal(_latents(), plain)
+    assert torch.equal(_latents(_net(), _adapter()), controlled)
+
+
+@pytest.mark.parametrize("size", [(40, 32), (36, 44), (52, 36)])
+def test_an_adapter_of_sdxl_takes_every_size_that_the_model_takes(size: tuple[int, int]) -> None:
+    """It begins with twice the pixels of a latent; the last pixels are repeated to fill them."""
+    use = ControlNet(model=tiny_t2i_adapter("sdxl"), image=picture(11), resize="stretch")
+    fields = {"width": size[0], "height": size[1], "engine": engine_for("sdxl")}
+    found, plain = _latents(use, **fields), _latents(**fields)
+    assert found.shape == plain.shape
+    assert not torch.equal(found, plain)
