@@ -77,10 +77,11 @@ def test_tucker_by_the_definition() -> None:
     assert torch.allclose(torch.nn.functional.conv2d(hidden, whole, padding=1), steps, atol=1e-4)
 
 
+@pytest.mark.parametrize("outputs", [OUT, IN])  # attention projects to its own width: square
 @pytest.mark.parametrize("by_input", [False, True])
-def test_dora_gives_rows_or_columns_their_lengths(by_input: bool) -> None:
-    weight, change = _random(OUT, IN), _random(OUT, IN) * 0.2
-    lengths = torch.rand(IN if by_input else OUT, generator=torch.Generator().manual_seed(0)) + 0.5
+def test_dora_gives_rows_or_columns_their_lengths(by_input: bool, outputs: int) -> None:
+    weight, change = _random(outputs, IN), _random(outputs, IN) * 0.2
+    lengths = torch.rand(IN if by_input else outputs, generator=torch.Generator().manual_seed(0)) + 0.5
     new = weight + with_magnitude(weight, change, lengths[None] if by_input else lengths[:, None])
     assert torch.allclose(new.norm(dim=0 if by_input else 1), lengths, atol=1e-5)
 

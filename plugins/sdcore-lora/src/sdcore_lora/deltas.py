@@ -167,8 +167,9 @@ def with_magnitude(weight: Tensor, change: Tensor, magnitude: Tensor) -> Tensor:
     original = weight.float()
     changed = original + change
     given = magnitude.to(weight.device, torch.float32)
-    if given.shape[0] != weight.shape[0] and given.numel() == weight.shape[1] != weight.shape[0]:
-        # Lengths of columns.
+    # Early LyCORIS and OneTrainer write lengths of columns, (1, inputs); those of rows are (outputs,) or (outputs, 1).
+    lying = given.dim() == weight.dim() == 2 and given.shape[0] == 1 < weight.shape[0]
+    if lying or (given.shape[0] != weight.shape[0] and given.numel() == weight.shape[1] != weight.shape[0]):
         lengths = changed.transpose(0, 1).flatten(1).norm(dim=1)
         factor = (given.flatten() / lengths).reshape(1, -1, *[1] * (weight.dim() - 2))
     else:

@@ -170,9 +170,16 @@ def _plain(layer: LayerWeights) -> LayerWeights:
     return replace(layer, parts=parts)
 
 
+def _of_inputs(magnitude: Tensor, layer: LayerWeights) -> bool:
+    """Whether a linear layer's magnitude has one number for each input: (1, inputs)."""
+    down, up = layer.parts.get("down"), layer.parts.get("up")
+    linear = down is not None and down.dim() == 2 and up is not None
+    return linear and magnitude.dim() == 2 and magnitude.shape[0] == 1 < up.shape[0]  # type: ignore[union-attr]
+
+
 def _column(magnitude: Tensor, layer: LayerWeights) -> Tensor:
     """DoRA's magnitude as kohya's files have it, one number for each output."""
-    if magnitude.dim() > 1 and magnitude.shape[0] > 1:
+    if magnitude.dim() > 1 and (magnitude.shape[0] > 1 or _of_inputs(magnitude, layer)):
         return magnitude
     down = layer.parts.get("mid", layer.parts.get("down"))
     return magnitude.reshape(-1, *[1] * ((down.dim() if down is not None else 2) - 1))
@@ -181,7 +188,7 @@ def _column(magnitude: Tensor, layer: LayerWeights) -> Tensor:
 def _row(magnitude: Tensor, layer: LayerWeights) -> Tensor:
     """DoRA's magnitude as peft has it."""
     up = layer.parts.get("up")
-    if up is not None and magnitude.numel() != up.shape[0]:
+    if up is not None and (magnitude.numel() != up.shape[0] or _of_inputs(magnitude, layer)):
         raise OutputError(
             "this DoRA has one magnitude for each input (early LyCORIS), which only kohya's layout can hold"
         )
