@@ -119,11 +119,13 @@ def complete(request: GenerateRequest, model: Model, max_pixels: int) -> Generat
     assert full.height is not None
     assert full.width is not None
     check_size(full.height, full.width, model.vae_scale_factor)
-    if full.height * full.width > max_pixels:
-        raise RequestError(
-            f"{full.width}x{full.height} is {full.width * full.height:,} pixels, the limit is {max_pixels:,}; use a "
-            "smaller size, or load the engine with a larger max_pixels"
-        )
+    # What leaves may be larger than what a run draws: a canvas that grows in rounds.
+    for height, width in ((full.height, full.width), full.canvas_size or (1, 1)):
+        if height * width > max_pixels:
+            raise RequestError(
+                f"{width}x{height} is {width * height:,} pixels, the limit is {max_pixels:,}; use a smaller size, or "
+                "load the engine with a larger max_pixels"
+            )
     return full
 
 

@@ -96,11 +96,11 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             module.add_arguments(command)
             _add_common(command)
             command.set_defaults(func=module.run)
-    if chosen is None:
+    if chosen is None and "--version" not in arguments:
         for name, fill in _commands_of_plugins().items():
             about = (fill.__doc__ or "of a plugin").strip().partition("\n")[0].rstrip(".")
             commands.add_parser(name, help=about[:1].lower() + about[1:], allow_abbrev=False)
-    elif chosen not in COMMANDS:
+    elif chosen is not None and chosen not in COMMANDS:
         fill = _command_of_plugin(chosen)
         command = commands.add_parser(chosen, allow_abbrev=False)
         fill(command)
@@ -130,16 +130,17 @@ def _command_of_plugin(name: str) -> _Fill:
     return found[name]
 
 
-def _add_common(command: argparse.ArgumentParser) -> None:
-    inner = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
-    if inner:  # flags belong to what is carried out: sdcore lora inspect FILE --quiet
-        for parser in dict.fromkeys(inner[0].choices.values()):
-            _add_common(parser)
-        return
+def _add_common(command: argparse.ArgumentParser, inside: bool = False) -> None:
     known = {option for action in command._actions for option in action.option_strings}
+    # Where a command has commands of its own both take the flags: what the inner is not given must not undo the outer.
+    default = argparse.SUPPRESS if inside else False
     for name, about in _ALSO.items():
         if f"--{name}" not in known:
-            command.add_argument(f"--{name}", action="store_true", help=about)
+            command.add_argument(f"--{name}", action="store_true", default=default, help=about)
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for parser in dict.fromkeys(action.choices.values()):
+                _add_common(parser, inside=True)
 
 
 def _sentence(text: str) -> str:

@@ -110,6 +110,8 @@ def test_help_shows_commands_of_plugins_and_their_options(capsys: pytest.Capture
 def test_sub_commands_take_the_common_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["greys", "one", "fog", "--quiet"]) == 0
     assert capsys.readouterr().out.strip() == "fog True"
+    assert main(["greys", "--quiet", "one", "fog"]) == 0
+    assert capsys.readouterr().out.strip() == "fog True"
     assert main(["greys", "one", "fog", "--verbose"]) == 0
     assert capsys.readouterr().out.strip() == "fog False"
     assert main(["greys", "two"]) == 2

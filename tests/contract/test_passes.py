@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sdcore import Change, GenerateRequest, PluginError, RequestError, StateKey, ports
+from sdcore import Change, Engine, GenerateRequest, PluginError, RequestError, StateKey, ports
 from sdcore.events import Warned
 from sdcore.images import cut_window
 
-from .kit import generate, plugin, same_pictures
+from .kit import REQUEST, generate, model, plugin, same_pictures, watched
 
 NOTE: StateKey[str] = StateKey("note")
 
@@ -84,6 +84,16 @@ def test_a_plugin_says_in_plan_how_large_the_canvas_is() -> None:
     result = generate(plugin("a", text=lambda run: seen.append(run.canvas)), grow)
     assert seen == [(48, 100)]
     assert same_pictures(result, generate())
+
+
+def test_a_canvas_beyond_the_limit_of_the_application_is_refused_before_the_run() -> None:
+    """Else a picture could leave that is larger than max_pixels, drawn in small rounds."""
+    grow = plugin("grow", plan=lambda run: Change(canvas_size=(64, 100)))
+    with Engine(model(), plugins=[grow], max_pixels=6399) as engine, watched() as calls:
+        with pytest.raises(RequestError, match=r"100x64 is 6,400 pixels, the limit is 6,399"):
+            engine.generate(**REQUEST, use=["grow"])
+        assert not calls
+        engine.generate(**REQUEST)
 
 
 @pytest.mark.parametrize("window", [(0.5, 0, 0.5, 1), (0, 0.9, 1, 0.1), (0, 0, 1.5, 1), (0, 0, 1), (-0.1, 0, 1, 1)])

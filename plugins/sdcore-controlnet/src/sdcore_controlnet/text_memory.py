@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sdcore.attention import is_plain
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -53,24 +55,11 @@ def remember(net: Any) -> bool:
     Never for a net that somebody else holds too.
     """
     attentions = [module for module in net.modules() if hasattr(module, "to_k") and hasattr(module, "set_processor")]
-    if not attentions or not all(_is_plain(attention) for attention in attentions):
+    if not attentions or not all(is_plain(attention) for attention in attentions):
         return False
     for attention in attentions:
         attention.set_processor(RememberingProcessor())
     return True
-
-
-def _is_plain(attention: Any) -> bool:
-    return (
-        type(attention.processor).__name__ == "AttnProcessor2_0"
-        and attention.spatial_norm is None
-        and attention.group_norm is None
-        and attention.norm_q is None
-        and attention.norm_k is None
-        and not attention.norm_cross
-        and not attention.residual_connection
-        and attention.rescale_output_factor == 1.0
-    )
 
 
 def _split(value: Tensor, heads: int) -> Tensor:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 APART = 1_000_003
 """Added to the seeds from round to round, so that places of the same shape do not get the same noise."""
-MAX_PIXELS = 64_000_000
 Next = Callable[[GenerateRequest], RunOutput]
 
 
@@ -82,8 +81,6 @@ def problems(run: Run) -> list[str]:
         _, _, wide, high = uses[0].box(*picture.size)
     except ValueError as error:
         return [str(error)]
-    if wide * high > MAX_PIXELS:
-        found.append(f"a canvas of {wide}x{high} is {wide * high:,} pixels, the limit is {MAX_PIXELS:,}; grow less")
     asked = run.request.width, run.request.height
     if asked != rounded(picture.size, run.model.vae_scale_factor):
         found.append(
