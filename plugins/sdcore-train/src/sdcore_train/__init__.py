@@ -1,0 +1,70 @@
+"""The trainer of sdcore: ``train(TrainConfig(...))``, or ``sdcore train METHOD --config file.toml``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .config import Source, TrainConfig
+from .errors import CheckpointError, ConfigError, DivergedError, TrainingError
+from .hooks import Training
+from .plugin import TrainPlugin
+from .records import Batch, Record
+
+if TYPE_CHECKING:
+    from .job import Job as Job
+    from .methods.full import Full as Full
+    from .methods.vae import VAE as VAE
+    from .model_folder import save_model as save_model
+    from .randomness import generator as generator
+    from .stages import Outcome as Outcome
+    from .stages import Trained as Trained
+    from .stages import TrainStep as TrainStep
+    from .stages import UNetArgs as UNetArgs
+    from .trainer import train as train
+    from .trial import dry_run as dry_run
+
+_HOME = {
+    "Full": "methods.full",
+    "Job": "job",
+    "Outcome": "stages",
+    "TrainStep": "stages",
+    "Trained": "stages",
+    "UNetArgs": "stages",
+    "VAE": "methods.vae",
+    "save_model": "model_folder",
+    "dry_run": "trial",
+    "generator": "randomness",
+    "train": "trainer",
+}
+
+__all__ = [
+    "Batch",
+    "CheckpointError",
+    "ConfigError",
+    "DivergedError",
+    "Full",
+    "Job",
+    "Outcome",
+    "Record",
+    "Source",
+    "TrainConfig",
+    "TrainPlugin",
+    "TrainStep",
+    "Trained",
+    "Training",
+    "TrainingError",
+    "UNetArgs",
+    "VAE",
+    "dry_run",
+    "generator",
+    "save_model",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        import importlib
+
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module 'sdcore_train' has no attribute {name!r}")

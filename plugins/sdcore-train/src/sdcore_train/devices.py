@@ -1,0 +1,71 @@
+"""Where the networks go and in which type; accelerate is asked here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .config import TrainConfig
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from .job import Job
+
+
+def make_accelerator(config: TrainConfig) -> Any:
+    """accelerate's Accelerator for a configuration.
+
+    Raises:
+        ConfigError: this machine cannot do what it asks for.
+    """
+    import torch
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    if config.distributed == "fsdp":
+        raise ConfigError("distributed fsdp: checkpoints of sharded weights are not written yet; use ddp")
+    cpu = config.device == "cpu"
+    if config.device not in (None, "cpu") and not torch.cuda.is_available() and config.device.startswith("cuda"):
+        raise ConfigError(f"device is {config.device!r}, and torch finds no CUDA device here")
+    if config.precision == "fp16" and (cpu or not torch.cuda.is_available()):
+        raise ConfigError("precision fp16 needs a GPU; use bf16 or no")
+    if PartialState._shared_state.get("num_processes", 1) == 1:
+        # What an earlier training in this process asked for is over.
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(mixed_precision=config.precision, cpu=cpu)
+
+
+def place(job: Job) -> None:
+    """Move the networks, keep trained weights in float32, wrap those that several processes share."""
+    import torch
+
+    frozen = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[job.config.precision]
+    for name, module in job.model.components.items():
+        # A VAE in float16 overflows in many models.
+        _to(module, job.device, torch.float32 if name == "vae" else frozen)
+    for name, module in {one.name: one.module for one in job.trained}.items():
+        _to(module, job.device, frozen)
+        module.train()
+        if job.config.gradient_checkpointing:
+            enable = getattr(module, "enable_gradient_checkpointing", None) or getattr(
+                module, "gradient_checkpointing_enable", None
+            )
+            if enable is not None:
+                enable()
+        called = any(one.called for one in job.trained if one.name == name)
+        job.networks[name] = job.accelerator.prepare(module) if called else module
+
+
+def _to(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Move a network; what is trained is float32, the rest is of ``dtype``."""
+    import torch
+
+    for part in (*module.parameters(), *module.buffers()):
+        wanted = torch.float32 if part.requires_grad else dtype
+        if part.is_floating_point() and (part.dtype != wanted or part.device != device):
+            part.data = part.data.to(device, wanted)
+        elif part.device != device:
+            part.data = part.data.to(device)

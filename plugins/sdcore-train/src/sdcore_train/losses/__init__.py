@@ -1,0 +1,1 @@
+"""The mathematics of the loss: distances, weights, noise and timesteps, as functions of tensors."""

@@ -1,0 +1,1 @@
+"""What this package trains itself: whole models, text encoders, the VAE."""

@@ -1,0 +1,91 @@
+"""A model as a folder in the layout of diffusers, which sdcore and diffusers load."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from sdcore.models import Model
+
+_PIPELINES = {
+    "sd1": "StableDiffusionPipeline",
+    "sd2": "StableDiffusionPipeline",
+    "sdxl": "StableDiffusionXLPipeline",
+    "refiner": "StableDiffusionXLImg2ImgPipeline",
+}
+
+
+def save_model(
+    model: Model, folder: Path, *, dtype: torch.dtype | None = None, scheduler: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a model as a diffusers folder, whole or not at all.
+
+    Args:
+        model: the model.
+        folder: must not exist, or is replaced if it was written by this function before.
+        dtype: of the stored weights; None is that of the model.
+        scheduler: changes of the scheduler's configuration.
+
+    Returns:
+        The folder.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        _write(model, temporary, dtype, scheduler or {})
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _write(model: Model, folder: Path, dtype: Any, scheduler: Mapping[str, Any]) -> None:
+    index: dict[str, Any] = {"_class_name": _PIPELINES[model.family]}
+    for name, module in model.components.items():
+        library = "transformers" if name.startswith("text_encoder") else "diffusers"
+        index[name] = [library, type(module).__name__]
+        _save_module(module, folder / name, dtype)
+    suffixes = [name.removeprefix("text_encoder") for name in model.components if name.startswith("text_encoder")]
+    for suffix, tokenizer in zip(suffixes, model.tokenizers, strict=True):
+        index["tokenizer" + suffix] = ["transformers", type(tokenizer).__name__]
+        tokenizer.save_pretrained(folder / f"tokenizer{suffix}")
+    config = {**model.scheduler_config, **scheduler}
+    index["scheduler"] = ["diffusers", config.get("_class_name", "DDIMScheduler")]
+    _json(folder / "scheduler" / "scheduler_config.json", config)
+    if model.family in ("sd1", "sd2"):
+        index |= {"safety_checker": [None, None], "feature_extractor": [None, None], "image_encoder": [None, None]}
+        index["requires_safety_checker"] = False
+    index |= {key: value for key, value in model.config.items() if key not in index}
+    _json(folder / "model_index.json", index)
+    if model.defaults:
+        _json(folder / "sdcore.json", {"defaults": dict(model.defaults)})
+
+
+def _save_module(module: Any, folder: Path, dtype: Any) -> None:
+    from safetensors.torch import save_file
+
+    weights = {
+        name: (t.detach().to("cpu", dtype) if t.is_floating_point() else t.detach().cpu()).contiguous()
+        for name, t in module.state_dict().items()
+    }
+    folder.mkdir()
+    name = "model.safetensors" if hasattr(module.config, "model_type") else "diffusion_pytorch_model.safetensors"
+    save_file(weights, folder / name, {"format": "pt"})
+    config = module.config.to_dict() if hasattr(module.config, "to_dict") else dict(module.config)
+    if not hasattr(module.config, "to_dict"):
+        config = {"_class_name": type(module).__name__, **{k: v for k, v in config.items() if k[0] != "_"}}
+    _json(folder / "config.json", config)
+
+
+def _json(path: Path, value: Mapping[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")

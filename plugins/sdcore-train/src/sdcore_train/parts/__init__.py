@@ -1,0 +1,1 @@
+"""Training plugins that act on the loss, the noise and the timesteps."""

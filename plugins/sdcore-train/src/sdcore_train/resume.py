@@ -1,0 +1,119 @@
+"""Checkpoints of a training: what goes in, and what must be the same to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .checkpoint import Checkpoint, list_checkpoints, read_checkpoint, write_checkpoint
+from .errors import CheckpointError, ConfigError
+from .optim.state import optimizer_from_tensors, optimizer_to_tensors
+from .prepare import Ready, checkpoints_folder
+
+if TYPE_CHECKING:
+    from .config import TrainConfig
+
+FREE = ("output", "checkpoints", "samples", "logging", "device", "threads", "distributed")
+"""What may change when a training goes on."""
+FREE_INSIDE = ("pictures.cache", "pictures.cache_folder", "pictures.prefetch", "captions.cache")
+
+
+def save(ready: Ready, step: int) -> Path | None:
+    """Write a checkpoint after ``step`` updates; only the main process does.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    job = ready.job
+    tensors, scalars = optimizer_to_tensors(_inner(ready.optimizer), job.parameters)
+    if not job.main:
+        return None
+    files: dict[str, Mapping[str, Any]] = {"weights": job.parameters, "optimizer": tensors}
+    if ready.ema is not None:
+        files["ema"] = ready.ema.state()
+    scaler = job.accelerator.scaler
+    facts = {
+        "config": job.config.model_dump(mode="json"),
+        "data": job.data.fingerprint,
+        "plugins": {label: dict(plugin.state(job)) for label, plugin in job.plugins},
+        "optimizer": scalars,
+        "scaler": None if scaler is None else scaler.state_dict(),
+        "processes": job.accelerator.num_processes,
+    }
+    return write_checkpoint(checkpoints_folder(job.config), Checkpoint(step, files, facts), job.config.checkpoints.keep)
+
+
+def load(ready: Ready) -> int:
+    """Go on from the newest checkpoint; returns the updates that were done.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+        ConfigError: it is of another training: what differs is named.
+    """
+    import torch
+
+    job = ready.job
+    found = list_checkpoints(checkpoints_folder(job.config))
+    if not found:
+        raise CheckpointError(f"there is no checkpoint in {checkpoints_folder(job.config)}; start without --resume")
+    checkpoint = read_checkpoint(found[-1][1])
+    where = found[-1][1]
+    _same_config(checkpoint.facts["config"], job.config, where)
+    if checkpoint.facts["data"] != job.data.fingerprint:
+        raise ConfigError(f"the data is not what it was when {where} was written: pictures or captions differ")
+    for label, plugin in job.plugins:
+        if checkpoint.facts["plugins"].get(label) != dict(plugin.state(job)):
+            raise ConfigError(f"{label}: what it works with is not what it was when {where} was written")
+    if checkpoint.facts["processes"] != job.accelerator.num_processes:
+        raise ConfigError(
+            f"{where} is of a training with {checkpoint.facts['processes']} processes, and this one has "
+            f"{job.accelerator.num_processes}; start as many"
+        )
+    weights = checkpoint.tensors["weights"]
+    parameters = job.parameters
+    if set(weights) != set(parameters) or any(weights[n].shape != p.shape for n, p in parameters.items()):
+        raise ConfigError(f"{where} is of other weights than those that would be trained; use the same model")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
+    optimizer_from_tensors(
+        _inner(ready.optimizer), parameters, checkpoint.tensors["optimizer"], checkpoint.facts["optimizer"]
+    )
+    if ready.ema is not None:
+        ready.ema.load(checkpoint.tensors["ema"])
+    if job.accelerator.scaler is not None and checkpoint.facts["scaler"]:
+        job.accelerator.scaler.load_state_dict(checkpoint.facts["scaler"])
+    return checkpoint.step
+
+
+def _inner(optimizer: Any) -> Any:
+    return getattr(optimizer, "optimizer", optimizer)
+
+
+def _same_config(before: Mapping[str, Any], config: TrainConfig, where: Path) -> None:
+    now = config.model_dump(mode="json")
+    free = set(FREE) | ({"steps", "epochs"} if config.schedule.name == "constant" else set())
+    changed = [
+        f"{name}: {_short(old)} before, {_short(new)} now"
+        for name, old, new in _differences(before, now)
+        if name.partition(".")[0] not in free and not name.startswith(FREE_INSIDE)
+    ]
+    if changed:
+        raise ConfigError(
+            f"the configuration is not that of {where}: {'; '.join(changed)}. Go on with the old values, or start "
+            "anew with another output folder"
+        )
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif old != new:
+        yield name, old, new
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,123 @@
+"""Every part changes the training, and does what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sdcore_train import ConfigError, Training, generator
+
+from sdcore import ConflictError, Options
+
+from .common import config, run, same, weights
+
+PARTS = (
+    "min-snr:gamma=1.0",
+    "debiased",
+    "huber",
+    "wavelet",
+    "noise-offset:strength=0.5",
+    "pyramid-noise",
+    "input-perturbation",
+    "timesteps:distribution=logit-normal",
+    "timesteps",
+    "self-perceptual",
+)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_it_makes_a_difference(tmp_path: Path, part: str) -> None:
+    plain, _ = run(config(tmp_path, steps=1, output=str(tmp_path / "plain")))
+    other, _ = run(config(tmp_path, steps=1, use=["full", part], output=str(tmp_path / "other")))
+    assert not same(weights(plain.unet), weights(other.unet))
+    again, _ = run(config(tmp_path, steps=1, use=["full", part], output=str(tmp_path / "again")))
+    assert same(weights(other.unet), weights(again.unet))
+
+
+class Look(Training):
+    """Keeps outcomes."""
+
+    name = "look"
+    Options = Options
+    seen: list[Any] = []  # noqa: RUF012
+
+    def stages(self, job: Any) -> Any:
+        from sdcore_train import ports
+
+        Look.seen.clear()
+        return ports.loss_weights(lambda outcome, _: Look.seen.append(outcome))
+
+
+def test_several_parts_compose(tmp_path: Path) -> None:
+    use = ["full", "huber", "wavelet", "min-snr", "noise-offset", "input-perturbation", "timesteps", "look"]
+    _, result = run(config(tmp_path, steps=1, use=use), plugins=[Look])
+    assert result.loss > 0
+    outcome = Look.seen[0]
+    noise = outcome.noisy - outcome.latents * (outcome.snr / (1 + outcome.snr)).sqrt().view(-1, 1, 1, 1)
+    drawn = noise / (1 / (1 + outcome.snr)).sqrt().view(-1, 1, 1, 1)
+    assert float((drawn - outcome.noise).abs().max()) > 0.05  # the input is perturbed, the target is not
+
+
+def test_two_claims_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConflictError, match="timesteps"):
+        run(config(tmp_path, use=["full", "timesteps", "timesteps:distribution=uniform"]))
+
+
+def test_range_of_timesteps(tmp_path: Path) -> None:
+    run(config(tmp_path, steps=3, use=["full", "timesteps:start=0.5,end=0.6", "look"]), plugins=[Look])
+    drawn = [int(t) for outcome in Look.seen for t in outcome.timesteps]
+    assert len(drawn) == 12
+    assert all(500 <= t < 600 for t in drawn)
+    with pytest.raises(ConfigError, match="leave no timestep"):
+        run(config(tmp_path, use=["full", "timesteps:start=0.5,end=0.5"], output=str(tmp_path / "b")))
+
+
+def test_nothing_touches_the_global_generator(tmp_path: Path) -> None:
+    import torch
+
+    before = torch.random.get_rng_state()
+    run(config(tmp_path, use=["full", *PARTS[:8]]))
+    assert torch.equal(before, torch.random.get_rng_state())
+    first = torch.randn(3, generator=generator(0, "a", 1))
+    assert torch.equal(first, torch.randn(3, generator=generator(0, "a", 1)))
+    assert not torch.equal(first, torch.randn(3, generator=generator(0, "a", 2)))
+
+
+@pytest.mark.parametrize(
+    ("use", "says"),
+    [
+        ([], "nothing is to be trained"),
+        (["min-snr"], "nothing is to be trained"),
+        (["ful"], "Did you mean 'full'"),
+        (["full", "min-snr:gama=5"], "gamma"),
+        (["full", "perceptual:weights=x.safetensors"], "use self-perceptual"),
+        ([{"plugin": "full", "options": {"unet": False}}], "neither unet nor text_encoder"),
+    ],
+)
+def test_wrong_use(tmp_path: Path, use: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        run(config(tmp_path, use=use))
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+class Broken(Training):
+    """A stage that fails."""
+
+    name = "broken"
+    Options = Options
+
+    def stages(self, job: Any) -> Any:
+        from sdcore_train import ports
+
+        def fail(args: Any, noise: Any) -> Any:
+            raise RuntimeError("no")
+
+        return ports.noise(fail)
+
+
+def test_a_failing_stage_is_named(tmp_path: Path) -> None:
+    from sdcore import PluginError
+
+    with pytest.raises(PluginError, match=r"'broken'.*stages\.noise.*RuntimeError: no"):
+        run(config(tmp_path, use=["full", "broken"]), plugins=[Broken])
