@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sdcore import laws
 from sdcore.ports import Kind, Port
 
 HOOK = "stages"
@@ -23,6 +24,7 @@ step = _port(
     "(args: TrainStep, call_next) -> dict[str, float]",
     "One update of the weights: forward and backward of all its micro-batches, clipping, optimizer. Returns the mean "
     "of each term of the loss. A stage may act before and after it.",
+    law=laws.a(dict),
 )
 batch = _port(
     "batch",
@@ -65,6 +67,7 @@ unet_call = _port(
     "around",
     "(args: UNetArgs, call_next) -> Tensor",
     "The prediction of the U-Net. A stage may add inputs (residuals of a ControlNet) or call it several times.",
+    law=laws.like("sample"),
 )
 loss = _port(
     "loss",

@@ -121,3 +121,34 @@ def test_a_failing_stage_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(PluginError, match=r"'broken'.*stages\.noise.*RuntimeError: no"):
         run(config(tmp_path, use=["full", "broken"]), plugins=[Broken])
+
+
+class Around(Training):
+    """Stages on the around ports."""
+
+    name = "around"
+    Options = Options
+    wrong = False
+
+    def stages(self, job: Any) -> Any:
+        from sdcore_train import ports
+
+        def step(args: Any, call_next: Any) -> Any:
+            terms = call_next(args)
+            return {name: 2 * value for name, value in terms.items()}
+
+        def call(args: Any, call_next: Any) -> Any:
+            return None if Around.wrong else call_next(args)
+
+        return [ports.step(step), ports.unet_call(call)]
+
+
+def test_around_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sdcore import PluginError
+
+    _, plain = run(config(tmp_path, steps=1, output=str(tmp_path / "a")))
+    _, double = run(config(tmp_path, steps=1, use=["full", "around"], output=str(tmp_path / "b")), plugins=[Around])
+    assert double.loss == pytest.approx(2 * plain.loss)
+    monkeypatch.setattr(Around, "wrong", True)
+    with pytest.raises(PluginError, match=r"stages\.unet_call"):
+        run(config(tmp_path, steps=1, use=["full", "around"], output=str(tmp_path / "c")), plugins=[Around])

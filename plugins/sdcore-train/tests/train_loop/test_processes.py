@@ -1,0 +1,74 @@
+"""Two processes train one model: both end with the same weights, which are not those of one process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sdcore_train import TrainConfig
+
+from .common import config
+
+SCRIPT = """
+import hashlib, sys
+from pathlib import Path
+from sdcore.models import load_model
+from sdcore_train import TrainConfig, train
+made = TrainConfig.model_validate_json(Path(sys.argv[1]).read_text())
+model = load_model(made.model, device="cpu", dtype="float32")
+result = train(made, model=model, resume="--resume" in sys.argv, say=lambda _: None, progress=False)
+digest = hashlib.sha256()
+for name, value in sorted(model.unet.state_dict().items()):
+    digest.update(value.numpy().tobytes())
+print("RESULT", result.steps, digest.hexdigest())
+"""
+
+
+def launch(folder: Path, made: TrainConfig, processes: int, *more: str) -> list[str]:
+    """What each process ends with."""
+    script, file = folder / "script.py", folder / "config.json"
+    script.write_text(SCRIPT, encoding="utf-8")
+    file.write_text(made.model_dump_json(), encoding="utf-8")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    running = []
+    for rank in range(processes):
+        place = {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(processes),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "ACCELERATE_USE_CPU": "true",
+            "OMP_NUM_THREADS": "1",
+        }
+        environment = os.environ | (place if processes > 1 else {})
+        command = [sys.executable, str(script), str(file), *more]
+        running.append(
+            subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        )
+    outputs = [process.communicate(timeout=240)[0] for process in running]
+    for process, output in zip(running, outputs, strict=True):
+        assert process.returncode == 0, output
+    return [next(line for line in output.splitlines() if line.startswith("RESULT")) for output in outputs]
+
+
+@pytest.mark.slow
+def test_two_processes(tmp_path: Path) -> None:
+    fields = {"batch_size": 2, "steps": 3, "accumulate": 2, "use": [{"plugin": "full", "options": {}}]}
+    both = launch(tmp_path, config(tmp_path, output=str(tmp_path / "two"), **fields), 2)
+    assert both[0] == both[1]
+    assert (tmp_path / "two" / "model" / "unet" / "config.json").exists()
+    (one,) = launch(tmp_path, config(tmp_path, output=str(tmp_path / "one"), **fields), 1)
+    assert one != both[0]
+    # Going on with another number of processes would be another training.
+    more = config(tmp_path, output=str(tmp_path / "two"), **{**fields, "steps": 5})
+    with pytest.raises(AssertionError, match="2 processes, and this one has 1"):
+        launch(tmp_path, more, 1, "--resume")
+    again = launch(tmp_path, more, 2, "--resume")
+    assert again[0] == again[1]
