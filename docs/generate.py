@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sdcore.cli import COMMANDS
+from sdcore.cli.option_table import option_rows
 from sdcore.discovery import discover, hook_methods
-from sdcore.plugin import HOOKS, Plugin
+from sdcore.plugin import HOOKS, Options, Plugin
 from sdcore.ports import PORTS, Port
 from sdcore.request import ALIASES, GenerateRequest
 from sdcore.schedulers import BUILTIN, SPACINGS
@@ -144,11 +145,61 @@ def cli_page() -> str:
     return page
 
 
+def training_page() -> str:
+    """Every method, part, port and field of sdcore-train, and of the packages that train with it."""
+    from sdcore_train import TrainConfig, ports
+    from sdcore_train.resolve import known_plugins
+
+    page = NOTE + "# Training\n\n[How to train](../how-to/train.md) shows their use.\n"
+    known = known_plugins()
+    for title, command in (("Methods", True), ("Parts", False)):
+        page += f"\n## {title}\n"
+        for name, plugin in sorted(known.items()):
+            if plugin.command == command:
+                rows = option_rows(plugin.Options)
+                page += f"\n### {name}\n\n{plugin.about[:1].upper()}{plugin.about[1:]}.\n"
+                page += _option_table(rows) if rows else ""
+    page += "\n## Configuration\n"
+    for title, section in [("", TrainConfig), *_sections_of(TrainConfig)]:
+        if title:
+            page += f"\n### {title}\n"
+        page += _option_table(option_rows(section))
+    page += "\n## Ports\n\nLaws and order are those of the [engine's ports](hooks.md).\n\n"
+    page += "| port | kind | stage | what it does |\n|---|---|---|---|\n"
+    for port in ports.PORTS:
+        page += f"| {port.name} | {port.kind} | `{_cell(port.signature)}` | {_cell(port.doc)} |\n"
+    return page
+
+
+def _sections_of(config: Any) -> list[tuple[str, Any]]:
+    from sdcore_train import Source
+
+    found = [(name, field.annotation) for name, field in config.model_fields.items() if _is_options(field.annotation)]
+    return [("data (each source)", Source), *found]
+
+
+def _is_options(annotation: Any) -> bool:
+    return inspect.isclass(annotation) and issubclass(annotation, Options)
+
+
+def _option_table(rows: list[dict[str, str]]) -> str:
+    page = "\n| option | type | default | range | meaning |\n|---|---|---|---|---|\n"
+    for row in rows:
+        page += f"| `{row['option']}` | {' | '.join(_cell(row[k]) for k in ('type', 'default', 'range', 'about'))} |\n"
+    return page
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-PAGES = {"cli.md": cli_page, "hooks.md": hooks_page, "request.md": request_page, "schedulers.md": schedulers_page}
+PAGES = {
+    "cli.md": cli_page,
+    "hooks.md": hooks_page,
+    "request.md": request_page,
+    "schedulers.md": schedulers_page,
+    "training.md": training_page,
+}
 
 
 def main() -> int:
