@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .methods.full import Full as Full
     from .methods.vae import VAE as VAE
     from .model_folder import save_model as save_model
+    from .model_folder import save_network as save_network
     from .randomness import generator as generator
     from .stages import Outcome as Outcome
     from .stages import Trained as Trained
@@ -32,6 +33,7 @@ _HOME = {
     "UNetArgs": "stages",
     "VAE": "methods.vae",
     "save_model": "model_folder",
+    "save_network": "model_folder",
     "dry_run": "trial",
     "generator": "randomness",
     "train": "trainer",
@@ -58,6 +60,7 @@ __all__ = [
     "dry_run",
     "generator",
     "save_model",
+    "save_network",
     "train",
 ]
 

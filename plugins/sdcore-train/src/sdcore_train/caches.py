@@ -43,6 +43,7 @@ def cache_text(job: Job) -> None:
     from .data import TextMemory
 
     hashes = {name: value for name, value in job.model.hashes().items() if name.startswith("text_encoder")}
+    hashes["dtype"] = str(next(job.model.text_encoders[0].parameters()).dtype)
     disk = folder_of(job) / "text" if job.config.pictures.cache == "disk" else None
 
     def encode(captions: Sequence[str]) -> dict[str, Tensor]:

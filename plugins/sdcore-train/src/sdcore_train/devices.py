@@ -25,8 +25,6 @@ def make_accelerator(config: TrainConfig) -> Any:
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    if config.distributed == "fsdp":
-        raise ConfigError("distributed fsdp: checkpoints of sharded weights are not written yet; use ddp")
     cpu = config.device == "cpu"
     if config.device not in (None, "cpu") and not torch.cuda.is_available() and config.device.startswith("cuda"):
         raise ConfigError(f"device is {config.device!r}, and torch finds no CUDA device here")
@@ -56,7 +54,12 @@ def place(job: Job) -> None:
             if enable is not None:
                 enable()
         called = any(one.called for one in job.trained if one.name == name)
-        job.networks[name] = job.accelerator.prepare(module) if called else module
+        shared = called and job.config.distributed != "fsdp"
+        job.networks[name] = job.accelerator.prepare(module) if shared else module
+    if job.config.distributed == "fsdp":
+        from .sharding import shard
+
+        shard(job)
 
 
 def _to(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> None:

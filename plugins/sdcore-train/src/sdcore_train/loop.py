@@ -6,13 +6,14 @@ import contextlib
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import ports
 from .diffusion import forward
 from .errors import DivergedError
 from .losses.functions import mse
 from .optim.schedules import rate
+from .sharding import whole
 from .stages import Outcome, TrainStep
 
 if TYPE_CHECKING:
@@ -88,9 +89,7 @@ class Loop:
             batch = job.plan.chain(ports.batch, at, next(self._batches))
             self._pictures += len(batch) * job.accelerator.num_processes
             with contextlib.ExitStack() as stack:
-                if micro + 1 < count:
-                    for module in self._wrapped:
-                        stack.enter_context(job.accelerator.no_sync(module))
+                self._sync(stack, micro + 1 == count)
                 stack.enter_context(job.accelerator.autocast())
                 outcome = self._forward(at, batch)
                 loss, terms = total_loss(outcome)
@@ -108,6 +107,15 @@ class Loop:
             self.ema.update(step.index)
         return totals
 
+    def _sync(self, stack: contextlib.ExitStack, last: bool) -> None:
+        """Let processes exchange gradients in the last micro-batch only."""
+        wrapped: list[Any] = list(self._wrapped)
+        for module in wrapped:
+            if hasattr(module, "set_requires_gradient_sync"):  # in shards
+                module.set_requires_gradient_sync(last)
+            elif not last:
+                stack.enter_context(self.job.accelerator.no_sync(module))
+
     def _forward(self, step: TrainStep, batch: Batch) -> Outcome:
         made: Outcome | None = self.job.plan.choose(ports.forward, step, batch)
         return forward(step, batch) if made is None else made
@@ -124,7 +132,7 @@ class Loop:
         norm = job.accelerator.clip_grad_norm_(self._parameters, limit or float("inf"))
         if norm is None:
             return 0.0
-        value = float(norm)
+        value = float(whole(norm))
         # A gradient that overflows in float16 is what the scaler is for: it leaves that update out.
         if job.config.precision != "fp16" and not value < float("inf"):
             self._diverged(step, f"the norm of the gradient is {value}", batch)

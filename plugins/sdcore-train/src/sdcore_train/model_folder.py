@@ -52,7 +52,7 @@ def _write(model: Model, folder: Path, dtype: Any, scheduler: Mapping[str, Any])
     index: dict[str, Any] = {"_class_name": _PIPELINES[model.family]}
     for name, module in model.components.items():
         library = "transformers" if name.startswith("text_encoder") else "diffusers"
-        index[name] = [library, type(module).__name__]
+        index[name] = [library, _class_of(module)]
         _save_module(module, folder / name, dtype)
     suffixes = [name.removeprefix("text_encoder") for name in model.components if name.startswith("text_encoder")]
     for suffix, tokenizer in zip(suffixes, model.tokenizers, strict=True):
@@ -70,6 +70,27 @@ def _write(model: Model, folder: Path, dtype: Any, scheduler: Mapping[str, Any])
         _json(folder / "sdcore.json", {"defaults": dict(model.defaults)})
 
 
+def save_network(network: Any, folder: Path, *, dtype: torch.dtype | None = None) -> Path:
+    """Write one network with its configuration as diffusers does, whole or not at all; an older one is replaced.
+
+    Args:
+        network: of diffusers or transformers.
+        folder: for it.
+        dtype: of the stored weights; None is that of the network.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _save_module(network, temporary, dtype)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
 def _save_module(module: Any, folder: Path, dtype: Any) -> None:
     from safetensors.torch import save_file
 
@@ -82,10 +103,15 @@ def _save_module(module: Any, folder: Path, dtype: Any) -> None:
     save_file(weights, folder / name, {"format": "pt"})
     config = module.config.to_dict() if hasattr(module.config, "to_dict") else dict(module.config)
     if not hasattr(module.config, "to_dict"):
-        config = {"_class_name": type(module).__name__, **{k: v for k, v in config.items() if k[0] != "_"}}
+        config = {"_class_name": _class_of(module), **{k: v for k, v in config.items() if k[0] != "_"}}
     _json(folder / "config.json", config)
 
 
 def _json(path: Path, value: Mapping[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
+
+
+def _class_of(module: Any) -> str:
+    # torch's fully_shard puts this before the name of a network in shards.
+    return type(module).__name__.removeprefix("FSDP")

@@ -10,8 +10,11 @@ from .checkpoint import Checkpoint, list_checkpoints, read_checkpoint, write_che
 from .errors import CheckpointError, ConfigError
 from .optim.state import optimizer_from_tensors, optimizer_to_tensors
 from .prepare import Ready, checkpoints_folder
+from .sharding import all_whole, like
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .config import TrainConfig
 
 FREE = ("output", "checkpoints", "samples", "logging", "device", "threads", "distributed")
@@ -27,11 +30,11 @@ def save(ready: Ready, step: int) -> Path | None:
     """
     job = ready.job
     tensors, scalars = optimizer_to_tensors(_inner(ready.optimizer), job.parameters)
+    files: dict[str, Mapping[str, Any]] = {"weights": all_whole(job.parameters), "optimizer": all_whole(tensors)}
+    if ready.ema is not None:
+        files["ema"] = all_whole(ready.ema.state())
     if not job.main:
         return None
-    files: dict[str, Mapping[str, Any]] = {"weights": job.parameters, "optimizer": tensors}
-    if ready.ema is not None:
-        files["ema"] = ready.ema.state()
     scaler = job.accelerator.scaler
     facts = {
         "config": job.config.model_dump(mode="json"),
@@ -76,15 +79,20 @@ def load(ready: Ready) -> int:
         raise ConfigError(f"{where} is of other weights than those that would be trained; use the same model")
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
-    optimizer_from_tensors(
-        _inner(ready.optimizer), parameters, checkpoint.tensors["optimizer"], checkpoint.facts["optimizer"]
-    )
+            parameter.copy_(like(weights[name], parameter))
+    states = {name: _split(value, name, parameters) for name, value in checkpoint.tensors["optimizer"].items()}
+    optimizer_from_tensors(_inner(ready.optimizer), parameters, states, checkpoint.facts["optimizer"])
     if ready.ema is not None:
-        ready.ema.load(checkpoint.tensors["ema"])
+        ready.ema.load({name: like(value, parameters[name]) for name, value in checkpoint.tensors["ema"].items()})
     if job.accelerator.scaler is not None and checkpoint.facts["scaler"]:
         job.accelerator.scaler.load_state_dict(checkpoint.facts["scaler"])
     return checkpoint.step
+
+
+def _split(value: Tensor, name: str, parameters: Mapping[str, Tensor]) -> Tensor:
+    """A tensor of an optimizer's state, in shards as its parameter is; its name is "parameter/key"."""
+    parameter = parameters.get(name.rpartition("/")[0])
+    return like(value, parameter) if parameter is not None and parameter.shape == value.shape else value
 
 
 def _inner(optimizer: Any) -> Any:

@@ -17,6 +17,7 @@ from .hooks import Training
 from .loop import Loop, Update
 from .prepare import Ready, checkpoints_folder, fill_caches, load_job, prepare
 from .resolve import known_plugins, resolve
+from .sharding import gathered
 
 if TYPE_CHECKING:
     from .job import Job
@@ -177,8 +178,8 @@ class Run:
     def _draw(self, done: int) -> None:
         from .sampling import draw
 
-        if not self.job.main:
-            return
+        if not self.job.main or self.job.config.distributed == "fsdp":
+            return  # a network in shards can only be called by all processes together
         with self._averaged(), self.job.evaluating():
             rows = draw(self.job)
         if rows:
@@ -186,10 +187,10 @@ class Run:
 
     def _artifacts(self) -> tuple[Path, ...]:
         job = self.job
-        if not job.main:
-            return ()
-        with self._averaged(), job.evaluating():
-            files = tuple(path for _, plugin in job.plugins for path in plugin.save(job, job.output))
+        files: tuple[Path, ...] = ()
+        with self._averaged(), job.evaluating(), gathered(job):
+            if job.main:
+                files = tuple(path for _, plugin in job.plugins for path in plugin.save(job, job.output))
         self._draw(self.ready.steps)
         return files
 

@@ -127,6 +127,22 @@ def test_state_keeps_types_layouts_and_infinity(tmp_path):
     assert other.param_groups[0]["lr"] == 0.1
 
 
+def test_a_table_that_is_shared_is_written_once_and_parts_of_a_tensor_are_copied(tmp_path):
+    one, two = (torch.nn.Parameter(torch.zeros(3)) for _ in range(2))
+    optimizer = torch.optim.SGD([one, two], lr=0.1)
+    table = torch.arange(3.0)
+    pool = torch.arange(8.0)
+    optimizer.state[one] = {"table": table, "buffer": pool[:3]}
+    optimizer.state[two] = {"table": table, "buffer": pool[2:5]}
+    tensors, values = optimizer_to_tensors(optimizer, {"one": one, "two": two})
+    assert sorted(tensors) == ["one/buffer", "one/table", "two/buffer"]
+    save_file(tensors, tmp_path / "state.safetensors")
+    other = torch.optim.SGD([one, two], lr=0.1)
+    optimizer_from_tensors(other, {"one": one, "two": two}, load_file(tmp_path / "state.safetensors"), values)
+    assert other.state[two]["table"].tolist() == [0, 1, 2]
+    assert other.state[two]["buffer"].tolist() == [2, 3, 4]
+
+
 def test_state_of_other_parameters_is_refused():
     model = net()
     optimizer = optimizer_of(model, config("adamw"))

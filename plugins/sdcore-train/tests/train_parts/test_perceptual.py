@@ -79,8 +79,9 @@ def test_lpips_and_its_gradient_are_those_of_the_reference(tmp_path):
     assert not ours.state_dict()
 
 
-def test_lpips_is_smooth_where_features_vanish():
-    tensors = {name: torch.zeros_like(value) for name, value in small_weights().items()}
+@pytest.mark.parametrize("tiny", [0.0, 1e-25])
+def test_lpips_has_a_gradient_where_features_vanish(tiny):
+    tensors = {name: torch.full_like(value, tiny if "bias" in name else 0) for name, value in small_weights().items()}
     a = torch.zeros(1, 3, 16, 16, requires_grad=True)
     Lpips(tensors)(a, torch.ones(1, 3, 16, 16)).sum().backward()
     assert torch.isfinite(a.grad).all()

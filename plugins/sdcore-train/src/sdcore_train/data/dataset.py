@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdcore_train.config import TrainConfig
 from sdcore_train.randomness import number_of
@@ -26,6 +26,7 @@ from .skips import Skips
 from .sources import source_records
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 Say = Callable[[str], None]
@@ -80,6 +81,7 @@ class Data:
         if not found:
             raise DataError(f"data: no pictures are left: {reasons(self._skips)}")
         self.records: tuple[Record, ...] = tuple(record for record, _, _ in found)
+        self._places: dict[str, int] | None = None
         self._repeats = [repeats for _, repeats, _ in found]
         self._sizes = [bucket for _, _, bucket in found]
         self.buckets: Mapping[Size, int] = dict(sorted(Counter(self._sizes).items()))
@@ -133,6 +135,16 @@ class Data:
             return self._loader.batch(number, order.at(number), slots)
 
         return read_ahead(make, start, self._config.pictures.prefetch)
+
+    def picture(self, key: str) -> NDArray[Any]:
+        """A picture as batches have it, uint8 (height, width, 3), not mirrored.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if self._places is None:
+            self._places = {record.key: index for index, record in enumerate(self.records)}
+        return self._loader.picture(self._places[key])
 
     def cache_latents(
         self,

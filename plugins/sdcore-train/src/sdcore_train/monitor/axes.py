@@ -64,32 +64,23 @@ def value_axis(values: Sequence[float], shown: Sequence[float], start: float, en
 
     Args:
         values: all that were measured. Outliers (beyond what 98 % of them span, and a margin) may be cut off.
-        shown: the smoothed ones, which are visible, but for single peaks.
+        shown: values that must be visible, such as the smoothed ones.
         start, end: places of the lowest and of the highest value.
 
     Returns:
         Logarithmic, if all values are above 0 and what is shown spans a factor of more than 8.
     """
-    ordered, lines = sorted(values), sorted(shown)
-    low, high = _inner(lines)
-    # One bad batch bends the average too: a peak far above all else is cut off.
-    low = lines[0] if lines[0] > low / 3 or low <= 0 else low
-    high = lines[-1] if lines[-1] < 3 * high or high <= 0 else high
+    ordered = sorted(values)
+    cut = len(ordered) // 100
+    low, high = min(shown), max(shown)
     log = ordered[0] > 0 and high > 8 * low
-    inner = _inner(ordered)
-    low, high = min(low, inner[0]), max(high, inner[1])
+    low, high = min(low, ordered[cut]), max(high, ordered[-1 - cut])
     if log:
         margin = max(high / low, 1.2) ** 0.04
         return Axis(low / margin, high * margin, start, end, log=True)
     margin = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
     bottom = low - margin
     return Axis(0.0 if low >= 0 and bottom < 0.15 * high else bottom, high + margin, start, end)
-
-
-def _inner(ordered: Sequence[float]) -> tuple[float, float]:
-    """What 98 % of the values span."""
-    cut = len(ordered) // 100
-    return ordered[cut], ordered[-1 - cut]
 
 
 def labels(ticks: Sequence[float]) -> list[str]:
@@ -106,6 +97,16 @@ def _label(value: float) -> str:
         mantissa, exponent = f"{value:.3e}".split("e")
         return f"{float(mantissa):g}e{int(exponent)}"
     return f"{value:.6g}"
+
+
+def calm(values: Sequence[float], most: float = 10.0, beside: int = 4) -> list[float]:
+    """Values without single peaks: none is more than ``most`` times the median of itself and those beside it."""
+    found = []
+    for index, value in enumerate(values):
+        near = sorted(values[max(0, index - beside) : index + beside + 1])
+        middle = near[len(near) // 2]
+        found.append(min(value, most * middle) if middle > 0 else value)
+    return found
 
 
 def smooth(values: Sequence[float], span: float) -> list[float]:

@@ -6,12 +6,13 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from .axes import Axis, labels, linear_ticks, smooth, value_axis
+from .axes import Axis, calm, labels, linear_ticks, smooth, value_axis
 from .drawing import COLOURS, FRAME, GRID, INK, MUTED, Canvas, Colour, Point, save_png
 
 WIDTH, HEIGHT = 860, 460
@@ -54,7 +55,7 @@ def curve(rows: Sequence[Mapping[str, Any]], *, title: str = "loss") -> Image.Im
     across = _steps(min(steps), max(steps))
     up = value_axis(
         [value for one in series for _, value in one.points],
-        [value for one in series for value in one.smoothed],
+        [value for one in series for value in one.shown],
         bottom,
         _TOP,
     )
@@ -81,7 +82,18 @@ class _Series:
     name: str
     colour: Colour
     points: list[Point]
-    smoothed: list[float]
+
+    def _average(self, values: list[float]) -> list[float]:
+        return smooth(values, max(5, len(values) / 30))
+
+    @cached_property
+    def smoothed(self) -> list[float]:
+        return self._average([value for _, value in self.points])
+
+    @cached_property
+    def shown(self) -> list[float]:
+        """What the axis must have room for: one bad batch bends the average, and would flatten all the rest."""
+        return self._average(calm([value for _, value in self.points]))
 
 
 def _points(rows: Sequence[Mapping[str, Any]], of: Any) -> list[Point]:
@@ -101,11 +113,7 @@ def _series(rows: Sequence[Mapping[str, Any]]) -> list[_Series]:
         for index, name in enumerate(names):
             values = _points(rows, lambda row, name=name: (row.get("terms") or {}).get(name))
             found.append((name, COLOURS[index % len(COLOURS)], values))
-    return [
-        _Series(name, colour, points, smooth([value for _, value in points], max(5, len(points) / 30)))
-        for name, colour, points in found
-        if points
-    ]
+    return [_Series(name, colour, points) for name, colour, points in found if points]
 
 
 def _steps(first: float, last: float) -> Axis:
