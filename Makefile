@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow lint docs composition bench clean
+.PHONY: demo test test-slow lint docs composition bench eval-mini eval-control eval-dreambooth clean
 .DELETE_ON_ERROR:
 
 # torch first and by its exact version: any other spec can pull gigabytes of CUDA packages.
@@ -53,6 +53,19 @@ bench: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/lora.py
 	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/controlnet.py
 	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/inpaint.py
+	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/train.py
+
+# How well the embedded model draws what it is asked for; a JSON line at the end. Minutes. Its data set is built first.
+eval-mini: $(STAMP)
+	OMP_NUM_THREADS=1 "$(BIN)/python" plugins/sdcore-mini/eval/evaluate.py $(EVAL)
+
+# How well its ControlNet is followed.
+eval-control: $(STAMP)
+	OMP_NUM_THREADS=1 "$(BIN)/python" plugins/sdcore-mini-control/eval/evaluate.py $(EVAL)
+
+# How well DreamBooth teaches it twelve subjects; most of an hour. EVAL="--subjects 2" takes fewer.
+eval-dreambooth: $(STAMP)
+	OMP_NUM_THREADS=1 "$(BIN)/python" plugins/sdcore-dreambooth/eval/evaluate.py $(EVAL)
 
 clean:
 	rm -rf "$(VENV)" demo-out build dist .mypy_cache .ruff_cache .pytest_cache
