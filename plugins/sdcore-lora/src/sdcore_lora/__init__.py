@@ -12,10 +12,17 @@ if TYPE_CHECKING:
     from .merging import merge as merge
     from .reading import read_lora as read_lora
     from .saving import save_lora as save_lora
+    from .training.options import TrainLoRA as TrainLoRA
 
-_HOME = {"read_lora": "reading", "save_lora": "saving", "merge": "merging", "extract": "extracting"}
+_HOME = {
+    "TrainLoRA": "training.options",
+    "extract": "extracting",
+    "merge": "merging",
+    "read_lora": "reading",
+    "save_lora": "saving",
+}
 
-__all__ = ["LoRA", "LoRAPlugin", "extract", "merge", "read_lora", "save_lora"]
+__all__ = ["LoRA", "LoRAPlugin", "TrainLoRA", "extract", "merge", "read_lora", "save_lora"]
 
 
 def __getattr__(name: str) -> Any:

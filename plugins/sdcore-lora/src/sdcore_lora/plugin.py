@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -41,10 +42,14 @@ class LoRAPlugin(Plugin):
 
     @hookimpl
     def register(self, registry: Registry) -> None:
-        """Add the command ``sdcore lora``."""
+        """Add the command ``sdcore lora``, and the training ``lora`` where there is a trainer."""
         from .cli import fill
 
         registry.add("cli_command", "lora", fill)
+        if importlib.util.find_spec("sdcore_train") is not None:
+            from .training.plugin import LoRATraining
+
+            registry.add("training", "lora", LoRATraining)
 
     @hookimpl
     def plan(self, run: Run) -> Iterable[Problem]:

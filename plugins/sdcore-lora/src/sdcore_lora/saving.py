@@ -98,8 +98,10 @@ def _diffusers(lora: LoRAWeights) -> Iterator[tuple[str, Tensor]]:
                 f"the layout of diffusers cannot hold {layer.algorithm} ({component}.{module}); use kohya or peft"
             )
         for part, value in _plain(_folded(layer)).parts.items():
+            # transformers 5 finds the magnitudes of text encoders by the longer name only; all read it.
+            longer = ".weight" if part == "dora" and component != "unet" else ""
             yield (
-                f"{component}.{_dotted(component, module)}.{_PEFT[part]}",
+                f"{component}.{_dotted(component, module)}.{_PEFT[part]}{longer}",
                 _row(value, layer) if part == "dora" else value,
             )
 

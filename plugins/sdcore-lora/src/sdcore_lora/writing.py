@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -66,6 +67,8 @@ def _check(path: Path, overwrite: bool) -> None:
 def write_weights(weights: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     """Write a safetensors file with the rights of new files here; the library makes it readable to its owner only.
 
+    The same weights and metadata give the same bytes: the library has metadata in a random order.
+
     Raises:
         OutputError: it cannot be written.
     """
@@ -78,4 +81,16 @@ def write_weights(weights: Mapping[str, Tensor], path: Path, metadata: Mapping[s
         save_file(dict(weights), path, metadata={"format": "pt", **metadata})
     except SafetensorError as error:
         raise OutputError(f"cannot write {path}: {error}") from error
+    _sort_metadata(path)
     path.chmod(rights)
+
+
+def _sort_metadata(path: Path) -> None:
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
