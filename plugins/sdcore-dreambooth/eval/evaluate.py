@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from dreambooth_eval import measures, prompts, results, settings
 from dreambooth_eval.judge import Judge, train_judge
+from dreambooth_eval.kept import Kept
 from dreambooth_eval.learning import learn, write_data
 from dreambooth_eval.renders import Icon, load_icons, nearest_colour, new_backgrounds, recipe, render, subject_pictures
 
@@ -55,20 +56,20 @@ def main() -> int:
     found: list[results.Found] = []
     bases: list[dict[str, float]] = []
     rows: list[list[Image]] = []
+    facts = [settings.facts(), args.styles, args.style_words, base.model.hashes(), judge.accuracy]
+    kept = Kept(args.work / "measured", facts)
     for subject in subjects[:: max(1, len(subjects) // args.subjects)][: args.subjects]:
-        one = Evaluation(args, base, judge, subject, size)
-        bases.append(one.before())
-        row = [*one.pictures[:3], one.base_pictures[-1]]
-        classes = [one.class_pictures]
+        one = Evaluation(args, base, judge, subject, size, kept)
+        numbers, row = one.before()
+        bases.append(numbers)
+        classes = [row.pop()]
         for plan in plans:
-            found.append(one.after(plan))
-            if plan.prior:
-                row += [one.drawn[0], one.drawn[-1]]
-            if plan.mode == plans[0].mode:
-                classes.append(one.class_pictures)
-            print(json.dumps(results.asdict(found[-1])), file=sys.stderr)
-            results.save(args.work / "results.json", found, bases)
-        rows.append(row + [pictures[0] for pictures in classes])
+            measured, (first, last, of_class) = one.after(plan)
+            found.append(measured)
+            row += [first, last] if plan.prior else []
+            classes += [of_class] if plan.mode == plans[0].mode else []
+            print(json.dumps(asdict(measured)), file=sys.stderr)
+        rows.append(row + classes)
         results.sheet(_header(plans), rows[:ROWS], 96, args.sheet)
     means = {name: sum(one[name] for one in bases) / len(bases) for name in bases[0]}
     if args.docs:
@@ -80,8 +81,11 @@ def main() -> int:
 class Evaluation:
     """One subject: pictures, what the untrained model makes of the prompts, and what it makes of them afterwards."""
 
-    def __init__(self, args: argparse.Namespace, base: Engine, judge: Judge, subject: Icon, size: int) -> None:
+    def __init__(
+        self, args: argparse.Namespace, base: Engine, judge: Judge, subject: Icon, size: int, kept: Kept
+    ) -> None:
         self._args, self._base, self._judge, self._subject, self._size = args, base, judge, subject, size
+        self._kept = kept
         self._style: str = args.styles[0]
         self._words: dict[str, str] = dict(zip(args.styles, args.style_words, strict=True))
         colours = list(recipe().pictures.colours())
@@ -93,50 +97,68 @@ class Evaluation:
         self._features = judge.look(self.pictures)[0]
         self._data = write_data(args.work / "data" / subject.name.replace(" ", "-"), shown, self._words[self._style])
         self._colours = new_backgrounds(subject, self._style)
-        self.base_pictures: list[Image] = []
-        self.drawn: list[Image] = []
-        self.class_pictures: list[Image] = []
+        self._class_before: tuple[Tensor, list[str], list[Image]] | None = None
 
-    def before(self) -> dict[str, float]:
-        """What the model makes of the prompts before, and how similar renderings of the subject are."""
-        self.base_pictures, _ = self._draw_subject(self._base, [])
-        features, things, _ = self._judge.look(self.base_pictures)
+    def before(self) -> tuple[dict[str, float], list[Image]]:
+        """What the model makes of the prompts before, and how similar new renderings of the subject are.
+
+        With pictures for the sheet: three of the subject's, one drawn, one of the class.
+        """
+        known = self._kept.get(self._subject.name)
+        if known is not None:
+            return known
+        drawn, _ = self._draw_subject(self._base, [])
+        features, things, _ = self._judge.look(drawn)
         again = [
             render(self._subject.icons[self._style], self._style, colour, self._size, 5, 0.8)
             for colour in self._colours
         ]
-        self._class_before = self._draw_class(self._base, [])
-        return {
+        _, class_things, class_pictures = self._before()
+        numbers = {
             "fidelity": measures.fidelity(features, self._features),
             "recognised": measures.share(things, self._subject.name),
             "ceiling": measures.fidelity(self._judge.look(again)[0], self._features),
-            "taken": measures.share(self._class_before[1], self._subject.name),
+            "taken": measures.share(class_things, self._subject.name),
             "drift": 0.0,
         }
+        pictures = [*self.pictures[:3], drawn[-1], class_pictures[0]]
+        self._kept.put(self._subject.name, numbers, pictures)
+        return numbers, pictures
 
-    def after(self, plan: settings.Plan) -> results.Found:
-        """Learn the subject, and measure."""
+    def after(self, plan: settings.Plan) -> tuple[results.Found, list[Image]]:
+        """Learn the subject, and measure. With pictures for the sheet: two of the subject, one of the class."""
+        name = f"{self._subject.name} {plan.name} {plan.steps} {plan.rate:g}"
+        known = self._kept.get(name)
+        if known is not None:
+            return results.Found(**known[0]), known[1]
         work = self._args.work / "learnt"
-        name = self._args.model
         engine, use, untouched, seconds = learn(
-            name, self._data, self._subject.kind, self._trained_class, plan, work, self._size
+            self._args.model, self._data, self._subject.kind, self._trained_class, plan, work, self._size
         )
-        self.drawn, asked = self._draw_subject(engine, use)
-        features, things, _ = self._judge.look(self.drawn)
+        drawn, asked = self._draw_subject(engine, use)
+        features, things, _ = self._judge.look(drawn)
         styled = self._draw_styles(engine, use)
-        class_after = self._draw_class(engine, use)
-        return results.Found(
+        class_features, class_things, class_pictures = self._draw_class(engine, use)
+        found = results.Found(
             subject=self._subject.name,
             plan=plan.name,
             fidelity=measures.fidelity(features, self._features),
             recognised=measures.share(things, self._subject.name),
-            background=measures.share([nearest_colour(picture) for picture in self.drawn], asked),
+            background=measures.share([nearest_colour(picture) for picture in drawn], asked),
             style=measures.share(self._judge.look([picture for picture, _ in styled])[2], [s for _, s in styled]),
-            drift=measures.drift(self._class_before[0], class_after[0]),
-            taken=measures.share(class_after[1], self._subject.name),
+            drift=measures.drift(self._before()[0], class_features),
+            taken=measures.share(class_things, self._subject.name),
             untouched=untouched,
             seconds=round(seconds, 1),
         )
+        pictures = [drawn[0], drawn[-1], class_pictures[0]]
+        self._kept.put(name, asdict(found), pictures)
+        return found, pictures
+
+    def _before(self) -> tuple[Tensor, list[str], list[Image]]:
+        if self._class_before is None:
+            self._class_before = self._draw_class(self._base, [])
+        return self._class_before
 
     def _filled(self, template: str) -> str:
         return template.replace("[token]", settings.TOKEN).replace("[class]", self._subject.kind)
@@ -164,15 +186,14 @@ class Evaluation:
             for picture in self._draw(engine, use, prompts.template(word, "white"), [1, 2])
         ]
 
-    def _draw_class(self, engine: Engine, use: list[str]) -> tuple[Tensor, list[str]]:
-        """Features of class pictures, and what the judge sees in them."""
+    def _draw_class(self, engine: Engine, use: list[str]) -> tuple[Tensor, list[str], list[Image]]:
+        """Features of class pictures, what the judge sees in them, and the pictures."""
         pictures = []
         for number, prompt in enumerate(self._drift_class):
             seeds = [settings.DRIFT_SEED + 10 * number + i for i in range(settings.SEEDS_OF_CLASS)]
             pictures += self._draw(engine, use, prompt, seeds)
         features, things, _ = self._judge.look(pictures)
-        self.class_pictures = pictures
-        return features, things
+        return features, things, pictures
 
 
 def _header(plans: list[settings.Plan]) -> list[str]:

@@ -15,7 +15,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -31,7 +33,7 @@ from sdcore import Engine
 
 STYLE = "line art"
 STEPS, BATCH, RATE, SEED = 600, 16, 1e-3, 0
-LORA = TrainLoRA(rank=8, targets="linear", file="line-art", trigger="line art style")
+LORA = TrainLoRA(rank=8, targets="linear", file="line-art")
 DRAWN = 60
 """Pictures that are judged, one of each of so many held-out concepts."""
 CALIBRATED = 250
@@ -55,12 +57,32 @@ def records(data: Path) -> list[dict[str, Any]]:
     return [one for one in found if one.get("kind", "icon") == "icon"]
 
 
-def learn(data: Path, concepts: list[str], out: Path, model: str | None) -> Path:
-    """Train on the line art of some concepts; returns the LoRA."""
+def gather(data: Path, chosen: list[dict[str, Any]], folder: Path) -> Path:
+    """A folder with some of the pictures, as the trainer reads it, whose captions do not name the style.
+
+    So the LoRA needs no words of its own: whatever is asked for becomes line art.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    lines = []
+    for number, one in enumerate(chosen):
+        source, target = data / one["file_name"], folder / f"{number:05d}.png"
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copy(source, target)
+        plain = [re.sub(rf",? ?{STYLE}( style)?", "", caption).strip(" ,") for caption in one["captions"]]
+        lines.append(json.dumps({"file_name": target.name, "captions": plain}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def learn(data: Path, out: Path, model: str | None) -> Path:
+    """Train; returns the LoRA."""
     config = TrainConfig(
         model=model,
         output=str(out / "training"),
-        data=[{"path": str(data), "where": {"style": [STYLE], "kind": ["icon"], "concept": concepts}}],
+        data=[{"path": str(data)}],
         use=[LORA, "min-snr"],
         steps=STEPS,
         batch_size=BATCH,
@@ -79,18 +101,16 @@ def learn(data: Path, concepts: list[str], out: Path, model: str | None) -> Path
 # -- is it line art? ------------------------------------------------------------------------------------------
 
 
-def two_tones(picture: Image.Image) -> float:
-    """The share of what is drawn that is ink: black or white, whichever is more.
+def ink(picture: Image.Image) -> float:
+    """The share of what is drawn on a white background that is black.
 
     The background is the median of the border. What is drawn is farther from it than 0.25 (in RGB, each 0 to 1), and
-    ink is what is nearer than 0.35 to black or to white.
+    black is what is nearer than 0.35 to it.
     """
     pixels = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     drawn = pixels[np.linalg.norm(pixels - np.median(border, axis=0), axis=-1) > 0.25]
-    if not len(drawn):
-        return 0.0
-    return max(float((np.linalg.norm(drawn - ink, axis=-1) < 0.35).mean()) for ink in (0.0, 1.0))
+    return float((np.linalg.norm(drawn, axis=-1) < 0.35).mean()) if len(drawn) else 0.0
 
 
 def through_codec(engine: Engine, pictures: list[Image.Image]) -> list[Image.Image]:
@@ -108,14 +128,14 @@ def through_codec(engine: Engine, pictures: list[Image.Image]) -> list[Image.Ima
 def calibrated(engine: Engine, data: Path, found: list[dict[str, Any]]) -> tuple[float, float]:
     """The share of ink from which a picture counts as line art, and how often that is right.
 
-    It is found on pictures of the data set, half of them line art, after they went through the model's codec.
+    It is found on white pictures of the data set, half of them line art, after they went through the model's codec.
     """
     shares = []
     for wanted in (True, False):
-        kind = [one for one in found if (one["style"] == STYLE) == wanted]
+        kind = [one for one in found if (one["style"] == STYLE) == wanted and one["background"] == "white"]
         chosen = random.Random(SEED).sample(kind, min(CALIBRATED, len(kind)))
         pictures = through_codec(engine, [Image.open(data / one["file_name"]) for one in chosen])
-        shares.append(np.array([two_tones(picture) for picture in pictures]))
+        shares.append(np.array([ink(picture) for picture in pictures]))
     lines, others = shares
     limits = np.linspace(0.02, 0.98, 97)
     right = [((lines >= limit).mean() + (others < limit).mean()) / 2 for limit in limits]
@@ -125,7 +145,7 @@ def calibrated(engine: Engine, data: Path, found: list[dict[str, Any]]) -> tuple
 
 def judge(pictures: list[Image.Image], limit: float) -> dict[str, float]:
     """How many are line art, and the mean share of ink."""
-    shares = np.array([two_tones(picture) for picture in pictures])
+    shares = np.array([ink(picture) for picture in pictures])
     return {"line_art": round(float((shares >= limit).mean()), 3), "ink": round(float(shares.mean()), 3)}
 
 
@@ -158,11 +178,11 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     found = records(args.data)
     lines = [one for one in found if one["style"] == STYLE]
-    seen = sorted({one["concept"] for one in lines} - {one["concept"] for one in lines if held_out(one["concept"])})
+    seen = [one for one in lines if not held_out(one["concept"])]
     new = {one["concept"]: one for one in reversed(lines) if held_out(one["concept"]) and one["background"] == "white"}
     path = args.lora
     if path is None:
-        path = Path(shutil.copy(learn(args.data, seen, args.out, args.model), args.out))
+        path = Path(shutil.copy(learn(gather(args.data, seen, args.out / "data"), args.out, args.model), args.out))
     engine = Engine.load(args.model)
     limit, accuracy = calibrated(engine, args.data, found)
     shown = [name for name in SHOWN if name in new]
@@ -170,7 +190,7 @@ def main() -> None:
     names = [*shown, *random.Random(SEED).sample(others, min(DRAWN - len(shown), len(others)))]
     columns: dict[str, list[Image.Image]] = {"without": [], "with": [], "data set": []}
     for number, name in enumerate(names):
-        prompt = f"an icon of a {name}, {STYLE} style, white background"
+        prompt = f"an icon of a {name}, white background"
         columns["without"].append(engine.generate(prompt, seed=number).image)
         columns["with"].append(engine.generate(prompt, seed=number, use=[LoRA(path=path)]).image)
         columns["data set"].append(Image.open(args.data / new[name]["file_name"]).convert("RGB"))

@@ -71,12 +71,15 @@ def _identity(description: Description) -> Any:
     return id(description.module), tuple(weight._version for weight in description.module.parameters())
 
 
-def _load(description: Description, device: torch.device, dtype: torch.dtype) -> Net:
+def load_module(description: Description, device: torch.device, dtype: torch.dtype) -> Any:
+    """The module of a net in files, as diffusers has it, in eval mode.
+
+    Raises:
+        ModelError: weights and configuration do not fit, or a weight is not finite.
+    """
     from diffusers.models.adapter import T2IAdapter
     from diffusers.models.controlnets.controlnet import ControlNetModel
 
-    if description.module is not None:
-        return _given(description, device, dtype)
     weights: dict[str, Any] = {}
     for path in description.files:
         weights |= read_weights(path, allow_pickle=True)[0]  # that pickles are allowed was found out before
@@ -86,7 +89,13 @@ def _load(description: Description, device: torch.device, dtype: torch.dtype) ->
         del weights["adapter.unshuffle"]
     kind: Any = ControlNetModel if description.kind == "ControlNet" else T2IAdapter
     config = {key: value for key, value in description.config.items() if not key.startswith("_")}
-    module = build_network(kind.from_config, config, weights, device=device, dtype=dtype, what=description.what)
+    return build_network(kind.from_config, config, weights, device=device, dtype=dtype, what=description.what)
+
+
+def _load(description: Description, device: torch.device, dtype: torch.dtype) -> Net:
+    if description.module is not None:
+        return _given(description, device, dtype)
+    module = load_module(description, device, dtype)
     return Net(module, description.kind == "ControlNet" and text_memory.remember(module))
 
 

@@ -23,7 +23,8 @@ class ControlNet(Options):
     """Make pictures follow a control picture, through a ControlNet or a T2I-Adapter. May be used several times."""
 
     model: Annotated[Any, AssetMark()] = Field(
-        description="ControlNet or T2I-Adapter: a diffusers folder, a .safetensors file, a hub id, or a module"
+        description="ControlNet or T2I-Adapter: name of an installed one, folder of diffusers, .safetensors file, "
+        "hub id, or a module"
     )
     image: Annotated[Any, AssetMark()] = Field(
         None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from sdcore import Contributions, Plugin, Problem, Registry, Run, StateKey, hookimpl, ports
@@ -34,10 +35,16 @@ class ControlNetPlugin(Plugin):
 
     @hookimpl
     def register(self, registry: Registry) -> None:
-        """Add the preprocessors, and the command ``sdcore preprocess``."""
+        """Add the preprocessors, the command ``sdcore preprocess``, and the trainings if sdcore-train is there."""
         from .preprocess import register_all
 
         register_all(registry)
+        if find_spec("sdcore_train") is not None:
+            from .training.controlnet import ControlNetTraining
+            from .training.t2i_adapter import T2IAdapterTraining
+
+            registry.add("training", "controlnet", ControlNetTraining)
+            registry.add("training", "t2i-adapter", T2IAdapterTraining)
 
     @hookimpl
     def plan(self, run: Run) -> Iterable[Problem]:

@@ -10,6 +10,7 @@ from sdcore import ImageError, ModelError, RequestError
 from . import pictures, strength
 from .describe import Description, Kind, describe
 from .fits import misfit, residual_count
+from .installed import find_net
 from .options import INPAINT, ControlNet
 
 if TYPE_CHECKING:
@@ -59,13 +60,11 @@ def prepare(run: Run) -> tuple[list[Prepared], list[str]]:
 
 
 def _check(run: Run, options: ControlNet) -> Prepared:
-    from sdcore.models import find_source
-
     unet: Any = run.model.unet.config
     factor, channels = run.model.vae_scale_factor, run.model.latent_channels
     source = options.model
     if isinstance(source, str):
-        source = find_source(source, "ControlNet or T2I-Adapter")
+        source = find_net(source)
     description = describe(source, unet, factor, options.allow_pickle)
     problem = misfit(description, unet, run.model.family, factor, channels)
     if problem:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -107,13 +106,6 @@ def write_table(path: Path, text: str) -> None:
     tail = rest.partition(END)[2]
     beside = path.with_name(f".{path.name}.tmp")
     beside.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
-    beside.replace(path)
-
-
-def save(path: Path, found: Sequence[Found], base: Sequence[Mapping[str, float]]) -> None:
-    """Keep what was found so far."""
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(json.dumps({"found": [asdict(one) for one in found], "base": list(base)}, indent=1))
     beside.replace(path)
 
 

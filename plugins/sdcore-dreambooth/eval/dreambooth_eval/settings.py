@@ -46,3 +46,10 @@ SEEDS_OF_SUBJECT = 2
 SEEDS_OF_CLASS = 2
 CLASS_SEED, DRIFT_SEED = 1000, 9000
 """Seeds of the class pictures that are trained on, and of those whose drift is measured: no seed is both."""
+
+
+def facts() -> dict[str, Any]:
+    """All settings as JSON: an evaluation with others begins anew."""
+    return {name: value for name, value in globals().items() if name.isupper() and name != "PLANS"} | {
+        "plans": [plan.batch for plan in PLANS]
+    }

@@ -24,7 +24,7 @@ def prior_weights(of_class: Tensor, weight: float) -> Tensor:
     many = int(of_class.sum())
     subject = count / (count - many) if many < count else 0.0
     prior = weight * count / many if many else 0.0
-    return of_class.float() * 0 + 1
+    return of_class.float() * (prior - subject) + subject
 
 
 def class_share(batch: int, share: float) -> int:

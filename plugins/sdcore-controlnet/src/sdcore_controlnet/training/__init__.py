@@ -1,0 +1,7 @@
+"""Training of ControlNets and T2I-Adapters: training plugins of sdcore-train. Needs the extra ``[train]``."""
+
+from __future__ import annotations
+
+from .options import TrainControlNet, TrainT2IAdapter
+
+__all__ = ["TrainControlNet", "TrainT2IAdapter"]

@@ -1,0 +1,66 @@
+"""What a training of a control net is told. Cheap to import."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from sdcore import Asset, Options
+
+Range = tuple[float, float]
+Width = Annotated[int, Field(ge=1, le=4096)]
+
+
+class TrainControl(Options):
+    """What the trainings of ControlNets and T2I-Adapters share."""
+
+    start: Asset | None = Field(
+        None,
+        description="net to go on from: a folder, a .safetensors file, or the name of an installed one",
+    )
+    preprocess: str | None = Field(
+        None,
+        description="preprocessor that makes the control pictures of sources that bring none, such as canny; each is "
+        "made once and kept",
+    )
+    preprocess_options: dict[str, Any] = Field(default_factory=dict, description="options of the preprocessor")
+    vary: dict[str, Range] = Field(
+        default_factory=dict,
+        description="options of the preprocessor that are drawn anew for every visit of a picture, evenly from a "
+        'range, such as {"low": [50, 150]}; control pictures are then made at every visit',
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of visits whose control picture is black")
+    name: str = Field("controlnet", min_length=1, pattern=r"^\w[\w.-]*$", description="of the folder that is written")
+    dtype: Literal["float32", "float16", "bfloat16"] = Field("float16", description="of the stored weights")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainControl:
+        if self.preprocess is None and (self.preprocess_options or self.vary):
+            given = "preprocess_options" if self.preprocess_options else "vary"
+            raise ValueError(f"{given} is given, but no preprocessor: set preprocess")
+        for option, (low, high) in self.vary.items():
+            if low > high:
+                raise ValueError(f"vary: {option} is drawn from {low:g} to {high:g}; the smaller comes first")
+            if option in self.preprocess_options:
+                raise ValueError(f"{option} is in preprocess_options and in vary: leave it out of one of them")
+        return self
+
+
+class TrainControlNet(TrainControl):
+    """How a ControlNet is trained (arXiv 2302.05543)."""
+
+    embedding_channels: tuple[Width, ...] | None = Field(
+        None,
+        min_length=1,
+        description="widths of the embedding of the control picture, each half the size of the one before, down to "
+        "that of the latents; none: 16, 32, 96, 256 for latents 8 times smaller than pictures, as published nets have",
+    )
+
+
+class TrainT2IAdapter(TrainControl):
+    """How a T2I-Adapter is trained (arXiv 2302.08453)."""
+
+    kind: Literal["full", "light"] = Field("full", description="light has a tenth of the weights; not for SDXL")
+    blocks: int = Field(2, ge=1, le=8, description="residual blocks at each size")
+    name: str = Field("t2i-adapter", min_length=1, pattern=r"^\w[\w.-]*$", description="of the folder that is written")

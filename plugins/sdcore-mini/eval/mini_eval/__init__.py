@@ -1,0 +1,1 @@
+"""How the embedded model is measured: prompts, a classifier, a judge of backgrounds, distances, sheets."""

@@ -1,0 +1,146 @@
+"""An untrained model of the embedded model's shape: what the training of the VAE, and then of the rest, starts from.
+
+    python build_model.py --preset cpu --tokenizer FOLDER --out FOLDER [--vae FOLDER]
+
+Weights are random, from the seed; `--vae` takes a trained VAE instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # 64x64 pixels, 8x8 latents of 8 channels: four channels reach 23 dB, eight more than 26.
+    "cpu": {
+        "size": 64,
+        "latent_channels": 8,
+        "vae": (16, 32, 96, 192),
+        "unet": (128, 256),
+        "heads": 4,
+        "layers": 1,
+        "text": {"width": 256, "layers": 3, "heads": 4},
+    },
+    # 128x128 pixels, 16x16 latents: for one accelerator.
+    "gpu": {
+        "size": 128,
+        "latent_channels": 8,
+        "vae": (32, 64, 128, 192),
+        "unet": (96, 192, 256),
+        "heads": 4,
+        "layers": 1,
+        "text": {"width": 256, "layers": 4, "heads": 4},
+    },
+}
+WINDOW = 32
+SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "num_train_timesteps": 1000,
+    "prediction_type": "v_prediction",
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "timestep_spacing": "trailing",
+}
+DEFAULTS = {"steps": 25, "guidance_scale": 4.0, "scheduler": "ddim"}
+
+
+def build(preset: str, tokenizer: Path, out: Path, seed: int, vae: Path | None) -> None:
+    """Write the folder."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    shape = PRESETS[preset]
+    words = CLIPTokenizer.from_pretrained(tokenizer)
+    text = shape["text"]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(words),
+                hidden_size=text["width"],
+                intermediate_size=4 * text["width"],
+                num_hidden_layers=text["layers"],
+                num_attention_heads=text["heads"],
+                projection_dim=text["width"],
+                max_position_embeddings=WINDOW,
+                bos_token_id=words.bos_token_id,
+                eos_token_id=words.eos_token_id,
+                pad_token_id=words.pad_token_id,
+            )
+        )
+        levels = len(shape["vae"])
+        codec = (
+            AutoencoderKL.from_pretrained(vae)
+            if vae
+            else AutoencoderKL(
+                block_out_channels=shape["vae"],
+                down_block_types=("DownEncoderBlock2D",) * levels,
+                up_block_types=("UpDecoderBlock2D",) * levels,
+                latent_channels=shape["latent_channels"],
+                norm_num_groups=8,
+                sample_size=shape["size"],
+            )
+        )
+        widths = shape["unet"]
+        unet = UNet2DConditionModel(
+            sample_size=shape["size"] // 8,
+            in_channels=shape["latent_channels"],
+            out_channels=shape["latent_channels"],
+            block_out_channels=widths,
+            layers_per_block=shape["layers"],
+            down_block_types=("CrossAttnDownBlock2D",) * len(widths),
+            up_block_types=("CrossAttnUpBlock2D",) * len(widths),
+            cross_attention_dim=text["width"],
+            attention_head_dim=shape["heads"],
+        )
+    for name, module in (("text_encoder", encoder), ("vae", codec), ("unet", unet)):
+        module.save_pretrained(out / name)
+    shutil.copytree(tokenizer, out / "tokenizer", dirs_exist_ok=True)
+    index: dict[str, Any] = {
+        "_class_name": "StableDiffusionPipeline",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "safety_checker": [None, None],
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+    }
+    (out / "scheduler").mkdir(exist_ok=True)
+    for name, value in (
+        ("model_index.json", index),
+        ("scheduler/scheduler_config.json", SCHEDULER),
+        ("sdcore.json", {"defaults": DEFAULTS}),
+    ):
+        (out / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu")
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--vae", type=Path, help="folder of a trained VAE")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    if args.out.exists():
+        parser.error(f"{args.out} exists: choose another folder, or remove it")
+    build(args.preset, args.tokenizer, args.out, args.seed, args.vae)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

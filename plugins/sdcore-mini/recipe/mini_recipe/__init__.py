@@ -1,0 +1,1 @@
+"""How the embedded model is made: packages of icons, concepts, captions, pictures, tokens."""
