@@ -24,11 +24,11 @@ def test_a_package_fits_the_core(path: Path) -> None:
     assert "sdcore>=0.1,<0.2" in package["dependencies"]
     assert package["requires-python"] == core["requires-python"]
     groups = package["entry-points"]
-    assert set(groups) <= {"sdcore.plugins", "sdcore.models"}
-    names = [entry for group in groups.values() for entry in group]
-    # One package may bring several plugins; the first has the package's name.
-    assert names[0] == name.removeprefix("sdcore-")
-    module = f"sdcore_{names[0].replace('-', '_')}"
+    assert set(groups) <= {"sdcore.plugins", "sdcore.models", "sdcore.controlnets"}
+    names = [entry for group, entries in groups.items() if group != "sdcore.controlnets" for entry in entries]
+    # One package may bring several plugins; the first has the package's name. Nets are named for what they follow.
+    assert not names or names[0] == name.removeprefix("sdcore-")
+    module = name.replace("-", "_")
     assert all(value.startswith(f"{module}:") for group in groups.values() for value in group.values())
     for file in ("README.md", "LICENSE", f"src/{module}/py.typed"):
         assert (path.parent / file).exists(), file

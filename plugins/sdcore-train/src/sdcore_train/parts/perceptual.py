@@ -9,7 +9,6 @@ from pydantic import Field
 
 from sdcore import Asset, Contributions, Options
 from sdcore_train import ports
-from sdcore_train.diffusion import to_x0
 from sdcore_train.hooks import Training
 from sdcore_train.stages import Outcome
 
@@ -70,6 +69,7 @@ class SelfPerceptualTraining(Training):
         """One term of the loss."""
         import copy
 
+        from sdcore_train.diffusion import to_x0
         from sdcore_train.losses.perceptual import mid_block_features, self_perceptual
 
         frozen: Any = copy.deepcopy(job.model.unet).requires_grad_(False).eval()
