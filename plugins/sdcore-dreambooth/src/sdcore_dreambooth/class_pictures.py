@@ -62,6 +62,7 @@ def draw_class_pictures(job: Job, wanted: ClassPictures, prior: Prior) -> list[P
         job: the training, before it begins.
         wanted: where to and of what.
         prior: how many and how.
+
     Returns:
         What this process wrote.
 
@@ -77,8 +78,9 @@ def draw_class_pictures(job: Job, wanted: ClassPictures, prior: Prior) -> list[P
     job.accelerator.wait_for_everyone()
     missing = [i for i in range(count) if not (wanted.folder / name_of(i)).exists()]
     mine = missing[job.process :: job.accelerator.num_processes]
-    if mine:
+    if missing and job.main:
         job.say(f"drawing {len(missing)} class pictures into {wanted.folder}")
+    if mine:
         _draw(job, wanted, prior, mine)
     job.accelerator.wait_for_everyone()
     written = [wanted.folder / name_of(index) for index in mine]

@@ -17,6 +17,7 @@ from .word_training import WordTraining, file_stem
 if TYPE_CHECKING:
     from sdcore_train import Job, Trained
     from sdcore_train.events import TrainEvent
+    from torch import Tensor
 
 
 class Pivotal(DreamBooth):
@@ -42,6 +43,7 @@ class PivotalTraining(DreamBoothTraining):
     options: Pivotal
     rare_tokens = False
     _words: WordTraining
+    _learnt: dict[str, dict[str, Tensor]]
 
     def parameters(self, job: Job) -> Iterable[Trained]:
         """The vectors; the rest is the business of the plugins ``full`` and ``lora``."""
@@ -62,8 +64,13 @@ class PivotalTraining(DreamBoothTraining):
         """Beside a whole model, the words as files; a LoRA takes them in."""
         from .embedding_files import save_embedding
 
+        # As they are now: averaged, if the training keeps an average.
+        self._learnt = {
+            word: {name: value.detach().clone() for name, value in vectors.items()}
+            for word, vectors in self._words.vectors.items()
+        }
         if self.options.mode == "full":
-            for word, vectors in self._words.vectors.items():
+            for word, vectors in self._learnt.items():
                 yield from save_embedding(folder / f"{file_stem(word)}.safetensors", word, vectors)
 
     def event(self, job: Job, event: TrainEvent) -> None:
@@ -75,4 +82,4 @@ class PivotalTraining(DreamBoothTraining):
         if isinstance(event, Ended) and self.options.mode == "lora":
             for path in event.files:
                 if path.suffix == ".safetensors":
-                    bundle(path, self._words.vectors)
+                    bundle(path, self._learnt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ class DreamBoothTraining(Training):
         super().__init__(options)
         self._trial: list[Path] = []
 
-    @property
+    @cached_property
     def roles(self) -> dict[str, Subject]:
         """The subjects by the role of their pictures."""
         return {f"subject-{number}": subject for number, subject in enumerate(self.options.all_subjects, 1)}

@@ -172,6 +172,22 @@ def test_one_file_gives_the_word_and_the_lora(tmp_path: Path, family: str) -> No
     assert not torch.equal(without, plain)
 
 
+@needs_lora
+def test_averaged_words_are_what_is_written(tmp_path: Path) -> None:
+    one = Pivotal(
+        path=str(pictures(tmp_path / "cat")), token="<blob>", class_name="cat", prior_weight=0, word_learning_rate=0.1
+    )
+    table = load_model(tiny_folder("sd1"), device="cpu", dtype="float32").text_encoders[0].get_input_embeddings().weight
+    moved = []
+    for ema in ({}, {"ema": {"decay": 0.999, "warmup": False}}):
+        result = train(config(tmp_path / str(len(moved)), one, steps=2, **ema), say=Quiet(), progress=False)
+        [path] = [path for path in result.files if path.suffix == ".safetensors"]
+        vectors = load_file(path)["bundle_emb.<blob>.string_to_param.*"]
+        moved.append(float((vectors - table).abs().max(dim=1).values.min()))
+    assert moved[0] > 0.05
+    assert moved[1] < 0.01
+
+
 def test_options_say_what_is_wrong() -> None:
     for wrong, fields in {
         "one word": {"word": "a b"},
