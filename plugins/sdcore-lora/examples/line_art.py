@@ -71,7 +71,7 @@ def gather(data: Path, chosen: list[dict[str, Any]], folder: Path) -> Path:
             os.link(source, target)
         except OSError:
             shutil.copy(source, target)
-        plain = [re.sub(rf",? ?{STYLE}( style)?", "", caption).strip(" ,") for caption in one["captions"]]
+        plain = [re.sub(rf"(,? ?|\ba ){STYLE}( style)?", "", caption).strip(" ,") for caption in one["captions"]]
         lines.append(json.dumps({"file_name": target.name, "captions": plain}))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
@@ -149,6 +149,22 @@ def judge(pictures: list[Image.Image], limit: float) -> dict[str, float]:
     return {"line_art": round(float((shares >= limit).mean()), 3), "ink": round(float(shares.mean()), 3)}
 
 
+def classified(folder: Path, pictures: list[Image.Image], names: list[str]) -> dict[str, float]:
+    """What the classifier of sdcore-mini's evaluation says: shares whose style and whose concept it finds."""
+    sys.path.insert(0, str(folder))
+    from mini_eval import network
+
+    judge = network.load(folder)
+    pixels = np.stack([np.asarray(picture.convert("RGB"), dtype=np.float32) / 255 for picture in pictures])
+    concepts, styles = judge.scores(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    wanted = [judge.concepts.index(name) if name in judge.concepts else -1 for name in names]
+    first = concepts.topk(5).indices
+    return {
+        "classifier_line_art": round(float((styles.argmax(1) == judge.styles.index(STYLE)).float().mean()), 3),
+        "classifier_concept_top5": round(float((first == torch.tensor(wanted)[:, None]).any(1).float().mean()), 3),
+    }
+
+
 def sheet(rows: list[tuple[str, list[Image.Image]]], titles: list[str]) -> Image.Image:
     """Columns with titles, a name to each row, in two halves beside each other."""
     size, left, top = 72, 92, 18
@@ -174,6 +190,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the data set of sdcore-mini's recipe")
     parser.add_argument("--model", help="name or folder; the installed one is taken by default")
     parser.add_argument("--lora", type=Path, help="judge this file instead of training one")
+    beside = Path(__file__).resolve().parents[2] / "sdcore-mini" / "eval"
+    parser.add_argument("--judge", type=Path, default=beside, help="folder of the classifier, if there is one")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     found = records(args.data)
@@ -199,11 +217,16 @@ def main() -> None:
     sheet([(name, list(row)) for name, row in rows[: len(shown)]], list(columns)).quantize(128).save(
         args.out / "line-art.png", optimize=True
     )
+
+    def both(pictures: list[Image.Image]) -> dict[str, float]:
+        more = classified(args.judge, pictures, names) if (args.judge / "classifier.safetensors").is_file() else {}
+        return judge(pictures, limit) | more
+
     told = {
         "pictures": len(names),
         "concepts_held_out": len(new),
-        **{name.replace(" ", "_"): judge(pictures, limit) for name, pictures in columns.items()},
-        "data_set_through_codec": judge(through_codec(engine, columns["data set"]), limit),
+        **{name.replace(" ", "_"): both(pictures) for name, pictures in columns.items()},
+        "data_set_through_codec": both(through_codec(engine, columns["data set"])),
         "rule": {"limit": round(limit, 2), "accuracy": round(accuracy, 3)},
         "bytes": path.stat().st_size,
     }

@@ -93,7 +93,8 @@ def measure(judge: network.Judge, icon_table: renderings.IconTable) -> dict[str,
 def train(icon_table: renderings.IconTable, concepts: list[str], steps: int, seed: int) -> network.Classifier:
     """Train from nothing: AdamW, one warm-up, cosine to zero, label smoothing."""
     torch.manual_seed(seed)
-    model = network.Classifier(len(concepts), len(network.STYLES), WIDTH).to(memory_format=torch.channels_last)
+    model = network.Classifier(len(concepts), len(network.STYLES), WIDTH)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.02)
     warm = max(1, steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -113,13 +114,14 @@ def train(icon_table: renderings.IconTable, concepts: list[str], steps: int, see
         loss = F.cross_entropy(logits.flatten(1), concept * len(network.STYLES) + style, label_smoothing=0.05)
         loss = loss + 0.5 * F.cross_entropy(logits.logsumexp(1), style)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         smooth = loss.item() if step == 0 else 0.98 * smooth + 0.02 * loss.item()
         if step % 20 == 0:
             bar.set_postfix(loss=f"{smooth:.3f}")
-    return model.eval()
+    trained: network.Classifier = model.eval()
+    return trained
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -98,9 +98,9 @@ def distances(
 
     The reference is every held-out rendering but the first of each prompt; the first ones give the floor.
     """
-    weights = vgg.weights(cache)
+    network_of_features = vgg.load(cache)
     sets = [
-        vgg.features(small(pictures), weights).double().numpy()
+        vgg.features(small(pictures), network_of_features).double().numpy()
         for pictures in tqdm((drawn, *held), desc="VGG features", unit="set")
     ]
     reference = np.concatenate(sets[2:])
@@ -176,10 +176,7 @@ def main(given: list[str] | None = None) -> int:
         distance, floor, kept = distances(drawn, held, options.data)
         ceiling = shares(judged(judge, held[0], wanted))
         free = [
-            [
-                engine.generate(text, seed=seed, steps=options.steps, guidance_scale=options.guidance).images[0]
-                for seed in range(4)
-            ]
+            engine.generate(text, seed=0, count=4, steps=options.steps, guidance_scale=options.guidance).images
             for text in tqdm(prompts.FREE, desc="free prompts", unit="prompt")
         ]
     except (SdcoreError, sources.SourceError, FileNotFoundError, ValueError) as error:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
 import sys
 from collections import Counter
 from pathlib import Path
@@ -17,7 +15,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipe"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "eval"))
 
-from mini_eval import augment, background, drawing, frechet, network, prompts, renderings, sheets, vgg
+from mini_eval import augment, background, drawing, frechet, network, prompts, renderings, sheets
 from mini_recipe import dataset
 from mini_recipe.pictures import colours
 
@@ -158,14 +156,6 @@ def test_the_classifier_that_ships() -> None:
     red = torch.tensor([0.87, 0.18, 0.27])[:, None, None] * inside + (1 - inside)
     by_concept, _ = judge.scores(red[None])
     assert "red circle" in [judge.concepts[number] for number in by_concept[0].topk(5).indices]
-
-
-def test_only_arrays_are_unpickled() -> None:
-    array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    content = pickle.dumps({"a": array}, protocol=3).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
-    assert np.array_equal(vgg.OnlyArrays(io.BytesIO(content)).load()["a"], array)
-    with pytest.raises(pickle.UnpicklingError, match="not allowed"):
-        vgg.OnlyArrays(io.BytesIO(pickle.dumps(print))).load()
 
 
 def test_psnr() -> None:

@@ -40,11 +40,8 @@ class ControlNetPlugin(Plugin):
 
         register_all(registry)
         if find_spec("sdcore_train") is not None:
-            from .training.controlnet import ControlNetTraining
-            from .training.t2i_adapter import T2IAdapterTraining
-
-            registry.add("training", "controlnet", ControlNetTraining)
-            registry.add("training", "t2i-adapter", T2IAdapterTraining)
+            registry.add("training", "controlnet", f"{__package__}.training.controlnet:ControlNetTraining")
+            registry.add("training", "t2i-adapter", f"{__package__}.training.t2i_adapter:T2IAdapterTraining")
 
     @hookimpl
     def plan(self, run: Run) -> Iterable[Problem]:

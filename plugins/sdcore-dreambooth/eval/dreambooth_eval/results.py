@@ -44,7 +44,7 @@ def means(found: Sequence[Found]) -> dict[str, dict[str, float]]:
     return {
         plan: {
             name: sum(getattr(one, name) for one in found if one.plan == plan) / sum(one.plan == plan for one in found)
-            for name in (*COLUMNS, "seconds")
+            for name in COLUMNS
         }
         for plan in plans
     }
@@ -79,11 +79,11 @@ def summary(
 
 def table(found: Sequence[Found], base: Mapping[str, float]) -> str:
     """The table of the docs."""
-    header = ["", *COLUMNS.values(), "seconds"]
+    header = ["", *COLUMNS.values()]
     rows = [header, ["---"] * len(header)]
-    rows.append(["before training", *(f"{base[n]:.3f}" if n in base else "" for n in COLUMNS), ""])
+    rows.append(["before training", *(f"{base[n]:.3f}" if n in base else "" for n in COLUMNS)])
     for plan, values in means(found).items():
-        rows.append([plan, *(f"{values[name]:.3f}" for name in COLUMNS), f"{values['seconds']:.0f}"])
+        rows.append([plan, *(f"{values[name]:.3f}" for name in COLUMNS)])
     each = sorted({one.subject for one in found}, key=[one.subject for one in found].index)
     plans = list(means(found))
     rows_each = [["subject", *plans], ["---"] * (1 + len(plans))]
@@ -123,5 +123,5 @@ def sheet(header: Sequence[str], rows: Sequence[Sequence[Image.Image]], side: in
             page.paste(scaled, (gap + x * (side + gap), top + y * (side + gap)))
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
-    page.save(beside, "PNG", optimize=True)
+    page.quantize(256, dither=Image.Dither.NONE).save(beside, "PNG", optimize=True)
     beside.replace(path)

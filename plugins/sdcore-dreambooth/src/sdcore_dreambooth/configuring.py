@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sdcore_train import ConfigError, Source, TrainConfig
+from sdcore_train import ConfigError, Source, TrainConfig, changed, known_plugins
 
 from sdcore import Options
-from sdcore.host import PluginHost
 from sdcore.plugin import nearest
 from sdcore.uses import Use
 
@@ -23,15 +22,9 @@ def with_defaults(section: T, **values: Any) -> T:
     return changed(section, **{name: value for name, value in values.items() if name not in section.model_fields_set})
 
 
-def changed(section: T, **values: Any) -> T:
-    """A section with other values, checked again."""
-    given = {name: getattr(section, name) for name in section.model_fields_set}
-    return type(section)(**{**given, **values})
-
-
 def uses(config: TrainConfig, name: str) -> bool:
     """Whether a training plugin is in use."""
-    known = PluginHost().registry.all("training")
+    known = known_plugins()
     kind = known[name].Options if name in known else None
     return any(entry.plugin == name if isinstance(entry, Use) else type(entry) is kind for entry in config.use)
 
@@ -44,7 +37,7 @@ def with_use(config: TrainConfig, name: str, options: dict[str, Any], package: s
     """
     if uses(config, name):
         return config
-    known = PluginHost().registry.all("training")
+    known = known_plugins()
     if name not in known:
         raise ConfigError(f"there is no training plugin {name!r}: pip install {package}.{nearest(name, known)}")
     return config.model_copy(update={"use": (*config.use, Use(plugin=name, options=options))})

@@ -13,9 +13,6 @@ class DreamBoothPlugin(Plugin):
     @hookimpl
     def register(self, registry: Registry) -> None:
         """Add the training plugins."""
-        from .inversion import TextualInversionTraining
-        from .pivotal import PivotalTraining
-        from .training import DreamBoothTraining
-
-        for plugin in (DreamBoothTraining, TextualInversionTraining, PivotalTraining):
-            registry.add("training", plugin.name, plugin)
+        registry.add("training", "dreambooth", f"{__package__}.training:DreamBoothTraining")
+        registry.add("training", "textual-inversion", f"{__package__}.inversion:TextualInversionTraining")
+        registry.add("training", "pivotal", f"{__package__}.pivotal:PivotalTraining")

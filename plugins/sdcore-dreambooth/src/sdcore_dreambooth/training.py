@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdcore_train import Batch, ConfigError, Source, TrainConfig, Training, TrainStep, ports
+from sdcore_train import Batch, ConfigError, Source, TrainConfig, Training, TrainStep, changed, ports
 
 from sdcore import Contributions
 
 from .checks import problems_of, say_doubts
 from .class_pictures import ClassPictures, class_pictures, draw_class_pictures
-from .configuring import changed, enough, with_defaults, with_sources, with_use
+from .configuring import enough, with_defaults, with_sources, with_use
 from .options import DreamBooth
 from .prior import class_share, prior_weights
 from .subjects import ANY

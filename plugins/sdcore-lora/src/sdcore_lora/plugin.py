@@ -47,9 +47,7 @@ class LoRAPlugin(Plugin):
 
         registry.add("cli_command", "lora", fill)
         if importlib.util.find_spec("sdcore_train") is not None:
-            from .training.plugin import LoRATraining
-
-            registry.add("training", "lora", LoRATraining)
+            registry.add("training", "lora", f"{__package__}.training.plugin:LoRATraining")
 
     @hookimpl
     def plan(self, run: Run) -> Iterable[Problem]:

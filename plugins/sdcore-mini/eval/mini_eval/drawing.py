@@ -43,7 +43,7 @@ def reconstruction(engine: Engine, pictures: Tensor) -> tuple[float, float]:
     vae = engine.model.vae
     weight = next(vae.parameters())
     errors = []
-    for part in tqdm(pictures.split(16), desc="codec", unit="batch", mininterval=1.0):
+    for part in tqdm(torch.split(pictures, 16), desc="codec", unit="batch", mininterval=1.0):
         given = (part * 2 - 1).to(weight.device, weight.dtype)
         again = vae.decode(vae.encode(given).latent_dist.mode()).sample
         again = ((again.float().cpu() / 2 + 0.5).clamp(0, 1) * 255).round() / 255

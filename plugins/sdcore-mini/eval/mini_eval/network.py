@@ -72,7 +72,8 @@ class Classifier(nn.Module):
         for features in (early, middle):
             found += [features.mean((2, 3)), features.flatten(2).std(2)]
         mixed = F.relu(self.norm(self.mix(torch.cat(found, 1))))
-        return self.head(mixed).unflatten(1, self.shape)
+        joint: Tensor = self.head(mixed).reshape(-1, *self.shape)
+        return joint
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ class Judge:
     @torch.inference_mode()
     def scores(self, pictures: Tensor, batch: int = 64) -> tuple[Tensor, Tensor]:
         """Log-probabilities of pictures (count, 3, 64, 64) in 0..1: (count, concepts), (count, styles)."""
-        logits = torch.cat([self.network(part) for part in pictures.split(batch)])
-        joint = logits.flatten(1).log_softmax(1).unflatten(1, logits.shape[1:])
+        logits = torch.cat([self.network(part) for part in torch.split(pictures, batch)])
+        joint = logits.flatten(1).log_softmax(1).reshape(logits.shape)
         return joint.logsumexp(2), joint.logsumexp(1)
 
 

@@ -62,8 +62,8 @@ def resolve(
         present = sorted(table, key=position.__getitem__)
         if not present:
             continue
-        for first, second, _ in near_pairs(np.stack([table[name] for name in present])):
-            near.setdefault((present[first], present[second]), set()).add(style)
+        for earlier, later, _ in near_pairs(np.stack([table[name] for name in present])):
+            near.setdefault((present[earlier], present[later]), set()).add(style)
     gone: dict[str, str] = {}
     single: set[tuple[str, str]] = set()
     for (first, second), found in sorted(near.items(), key=lambda item: (position[item[0][1]], position[item[0][0]])):

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .config import Source, TrainConfig
 from .errors import CheckpointError, ConfigError, DivergedError, TrainingError
 from .hooks import Training
 from .plugin import TrainPlugin
 from .records import Batch, Record
 
 if TYPE_CHECKING:
+    from .config import Source as Source
+    from .config import TrainConfig as TrainConfig
     from .job import Job as Job
     from .methods.full import Full as Full
     from .methods.vae import VAE as VAE
     from .model_folder import save_model as save_model
     from .model_folder import save_network as save_network
     from .randomness import generator as generator
+    from .resolve import changed as changed
+    from .resolve import known_plugins as known_plugins
     from .stages import Outcome as Outcome
     from .stages import Trained as Trained
     from .stages import TrainStep as TrainStep
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
     from .trial import dry_run as dry_run
 
 _HOME = {
+    "Source": "config",
+    "TrainConfig": "config",
+    "changed": "resolve",
+    "known_plugins": "resolve",
     "Full": "methods.full",
     "Job": "job",
     "Outcome": "stages",
@@ -57,8 +64,10 @@ __all__ = [
     "TrainingError",
     "UNetArgs",
     "VAE",
+    "changed",
     "dry_run",
     "generator",
+    "known_plugins",
     "save_model",
     "save_network",
     "train",

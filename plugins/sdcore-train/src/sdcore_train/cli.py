@@ -42,7 +42,7 @@ def _add_method(parser: argparse.ArgumentParser, plugin: type[Training]) -> None
     parser.usage = "%(prog)s [--config FILE] [--data PATH] [--output FOLDER] [--resume | --dry-run] [FLAGS]"
     parser.add_argument("--config", metavar="FILE", help="a TOML file; flags override it")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the output folder")
-    parser.add_argument("--dry-run", action="store_true", help="load everything, train one step, estimate memory and time, write nothing")  # fmt: skip # noqa: E501
+    parser.add_argument("--dry-run", action="store_true", help="load everything, train two steps, estimate memory and time, keep nothing")  # fmt: skip # noqa: E501
     parser.add_argument("--data", action="append", metavar="PATH", help='pictures: a path, or "path=photos,repeats=10,role=class" with any field of a source; can be repeated')  # fmt: skip # noqa: E501
     parser.add_argument("--use", action="append", metavar="NAME:OPTION=VALUE,...", help="add a part such as min-snr:gamma=5; can be repeated")  # fmt: skip # noqa: E501
     taken = set(TrainConfig.model_fields) | {"config", "resume", "dry_run", "quiet", "verbose"}

@@ -2,8 +2,9 @@
 
 A training plugin is a subclass of :class:`Training`; a package brings it by the hook ``register`` of its plugin::
 
-    registry.add("training", "min-snr", MinSNRTraining)
+    registry.add("training", "min-snr", "my_package.training:MinSNRTraining")
 
+(the class itself will do too, but then every engine that starts imports it),
 and a training uses it if its options are in ``use``. One instance is made for each use, so it may hold state.
 """
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
+from typing import TYPE_CHECKING
 
 from sdcore import Plugin, Registry, hookimpl
 
+if TYPE_CHECKING:
+    import argparse
+
 OWN = {
-    "methods.full": ("FullTraining",),
-    "methods.vae": ("VAETraining",),
-    "parts.weighting": ("MinSNRTraining", "DebiasedTraining", "HuberTraining", "WaveletTraining"),
-    "parts.perceptual": ("PerceptualTraining", "SelfPerceptualTraining"),
-    "parts.drawing": (
-        "NoiseOffsetTraining",
-        "PyramidNoiseTraining",
-        "InputPerturbationTraining",
-        "TimestepsTraining",
-    ),
+    "full": "methods.full:FullTraining",
+    "vae": "methods.vae:VAETraining",
+    "min-snr": "parts.weighting:MinSNRTraining",
+    "debiased": "parts.weighting:DebiasedTraining",
+    "huber": "parts.weighting:HuberTraining",
+    "wavelet": "parts.weighting:WaveletTraining",
+    "perceptual": "parts.perceptual:PerceptualTraining",
+    "self-perceptual": "parts.perceptual:SelfPerceptualTraining",
+    "noise-offset": "parts.drawing:NoiseOffsetTraining",
+    "pyramid-noise": "parts.drawing:PyramidNoiseTraining",
+    "input-perturbation": "parts.drawing:InputPerturbationTraining",
+    "timesteps": "parts.drawing:TimestepsTraining",
 }
+"""Where each is: named, not imported, because every engine that starts registers them."""
 
 
 class TrainPlugin(Plugin):
@@ -28,11 +34,13 @@ class TrainPlugin(Plugin):
     @hookimpl
     def register(self, registry: Registry) -> None:
         """Add the command and the training plugins."""
-        from .cli import fill
-
         registry.add("cli_command", "train", fill)
-        for home, names in OWN.items():
-            module = importlib.import_module(f".{home}", __package__)
-            for name in names:
-                plugin = getattr(module, name)
-                registry.add("training", plugin.name, plugin)
+        for name, home in OWN.items():
+            registry.add("training", name, f"{__package__}.{home}")
+
+
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Train models, LoRAs, ControlNets and new words."""
+    from . import cli
+
+    cli.fill(parser)

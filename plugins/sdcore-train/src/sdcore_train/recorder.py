@@ -12,6 +12,7 @@ from .config import TrainConfig
 from .monitor.bar import TrainBar
 from .monitor.curve import draw_curve
 from .monitor.log import Log
+from .monitor.memory import readable
 from .monitor.report import DataFacts, Made, Report, write_report
 from .monitor.samples import PROGRESS, write_samples
 
@@ -141,10 +142,6 @@ def _about(path: Path) -> tuple[str, str]:
     if path.is_dir():
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         if (path / "model_index.json").exists():
-            return f"a model, {_size(size)}", f'sdcore generate "a prompt" --model {path} --out picture.png'
-        return f"a network, {_size(size)}", ""
-    return _size(path.stat().st_size), ""
-
-
-def _size(number: int) -> str:
-    return f"{number / 1e6:.1f} MB"
+            return f"a model, {readable(size)}", f'sdcore generate "a prompt" --model {path} --out picture.png'
+        return f"a network, {readable(size)}", ""
+    return readable(path.stat().st_size), ""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -16,6 +17,7 @@ from .config import TrainConfig
 from .errors import ConfigError
 from .hooks import Training
 
+T = TypeVar("T", bound=Options)
 Plugins = tuple[tuple[str, Training], ...]
 """(label, plugin) of everything that takes part; the label is the name, or "name 2" for a second use of it."""
 
@@ -24,16 +26,22 @@ def known_plugins(extra: Iterable[type[Training]] = ()) -> dict[str, type[Traini
     """Training plugins by name: what installed packages register, and ``extra``.
 
     Raises:
-        ConfigError: one of ``extra`` is not a training plugin.
+        ConfigError: something is not a training plugin.
     """
     from sdcore.host import PluginHost
 
-    found: dict[str, type[Training]] = dict(PluginHost().registry.all("training"))
-    for one in extra:
-        if not (isinstance(one, type) and issubclass(one, Training) and one.name):
-            raise ConfigError(f"{one!r} is not a training plugin: a subclass of sdcore_train.Training with a name")
-        found[one.name] = one
-    return found
+    found = {name: _class_of(value) for name, value in PluginHost().registry.all("training").items()}
+    return found | {one.name: one for one in map(_class_of, extra)}
+
+
+def _class_of(value: Any) -> type[Training]:
+    """A training plugin that was registered as itself or as ``"module:Class"``."""
+    if isinstance(value, str):
+        module, _, name = value.partition(":")
+        value = getattr(importlib.import_module(module), name, value)
+    if not (isinstance(value, type) and issubclass(value, Training) and value.name):
+        raise ConfigError(f"{value!r} is not a training plugin: a subclass of sdcore_train.Training with a name")
+    return value
 
 
 def resolve(config: TrainConfig, known: Mapping[str, type[Training]]) -> tuple[TrainConfig, Plugins]:
@@ -82,15 +90,10 @@ def with_defaults(config: TrainConfig, defaults: Mapping[str, Any]) -> TrainConf
         section, _, name = dotted.rpartition(".")
         part: Options = getattr(config, section) if section else config
         if name not in part.model_fields_set:
-            config = replaced(config, **({section: replaced_in(part, name, value)} if section else {name: value}))
+            config = changed(config, **({section: changed(part, **{name: value})} if section else {name: value}))
     return config
 
 
-def replaced_in(part: Options, name: str, value: Any) -> Options:
-    """A section with another value, checked again."""
-    return type(part)(**{**{key: getattr(part, key) for key in part.model_fields_set}, name: value})
-
-
-def replaced(config: TrainConfig, **fields: Any) -> TrainConfig:
-    """The configuration with other fields, checked again."""
-    return TrainConfig(**{**{name: getattr(config, name) for name in config.model_fields_set}, **fields})
+def changed(part: T, **values: Any) -> T:
+    """A configuration or a section of it with other values, checked again."""
+    return type(part)(**{**{name: getattr(part, name) for name in part.model_fields_set}, **values})

@@ -72,7 +72,8 @@ class Text:
             with nullcontext() if learns else torch.no_grad():
                 encodings.append(self._encode(index, self._job.networks[name], unique))
         whole = self._family.conditioning(self._model, _ANY, "cond", (8, 8), encodings)
-        rows = torch.tensor([unique.index(caption) for caption in captions], device=whole.context.device)
+        place = {caption: row for row, caption in enumerate(unique)}
+        rows = torch.tensor([place[caption] for caption in captions], device=whole.context.device)
         found = {"context": whole.context[rows]}
         if whole.pooled is not None:
             found["pooled"] = whole.pooled[rows]

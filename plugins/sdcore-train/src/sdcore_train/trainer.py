@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,12 +118,12 @@ class Run:
         job, steps = self.job, self.ready.steps
         loop = Loop(self.ready)
         self._tell(Began(job, self.start, steps))
-        losses: list[float] = []
+        losses: deque[float] = deque(maxlen=100)
         seconds, pictures = 0.0, 0
         done = self.start
         try:
             for update in loop.run(self.start):
-                losses = [*losses[-99:], update.loss]
+                losses.append(update.loss)
                 seconds, pictures, done = seconds + update.seconds, pictures + update.pictures, update.index + 1
                 self._after(update, done)
         except DivergedError as error:
@@ -194,9 +196,7 @@ class Run:
         self._draw(self.ready.steps)
         return files
 
-    def _averaged(self) -> Any:
-        from contextlib import nullcontext
-
+    def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.ready.ema is None else self.ready.ema.swap()
 
     def _tell(self, event: TrainEvent) -> None:

@@ -13,7 +13,7 @@ from .hooks import Training
 from .loop import Loop
 from .monitor.memory import Need, estimate, optimizer_size, peak_memory
 from .prepare import count, load_job, prepare
-from .resolve import known_plugins, replaced, resolve
+from .resolve import changed, known_plugins, resolve
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def dry_run(
     """
     with tempfile.TemporaryDirectory(prefix="sdcore-dry-run-") as folder:
         pictures = config.pictures.model_copy(update={"cache": "off"})
-        config, used = resolve(replaced(config, output=folder, pictures=pictures), known_plugins(plugins))
+        config, used = resolve(changed(config, output=folder, pictures=pictures), known_plugins(plugins))
         job = load_job(config, used, say, model=model, dry=True)
         try:
             ready = prepare(job)
@@ -86,8 +86,8 @@ def dry_run(
             for name, value in job.parameters.items():
                 value.data.copy_(before[name])
             trained = list(job.parameters.values())
-            total = sum(p.numel() for module in job.model.components.values() for p in module.parameters())
-            frozen = max(0, total - count(job.parameters))
+            weights = [p for module in job.model.components.values() for p in module.parameters()]
+            frozen = sum(p.numel() for p in weights if not p.requires_grad)
             needs = estimate(
                 [p.shape for p in trained],
                 frozen,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ ROWS = 4
 """Pictures of the data that samples show."""
 
 
-class ControlTraining(Training):
+class ControlTraining(Training, ABC):
     """Base of the two. The U-Net and the text encoders stay as they are."""
 
     kind: Kind
@@ -74,9 +75,9 @@ class ControlTraining(Training):
         except ValueError as error:
             raise ConfigError(f"{self.name}: {error}") from None
 
+    @abstractmethod
     def _new(self, job: Job) -> Any:
         """A new net for the model, float32, on the CPU."""
-        raise NotImplementedError
 
     def _going_on(self, job: Job) -> Any:
         import torch
@@ -112,8 +113,9 @@ class ControlTraining(Training):
             controls = controls * (drawn >= self.options.dropout).view(-1, 1, 1, 1)
         return replace(batch, extra={**batch.extra, self.name: controls})
 
+    @abstractmethod
     def _call(self, args: UNetArgs, call_next: Callable[[UNetArgs], Tensor]) -> Tensor:
-        raise NotImplementedError
+        """What the net adds to the U-Net's call."""
 
     def samples(self, job: Job) -> Sequence[tuple[str, Sequence[Image]]] | None:
         """A few pictures of the data: their control pictures, what is drawn with them, and without."""

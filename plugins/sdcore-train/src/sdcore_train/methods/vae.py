@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -93,7 +94,8 @@ class VAETraining(Training):
 
         from sdcore.images import tensors_to_images
 
-        batch = next(iter(job.data.stream(0)))
+        with closing(job.data.stream(0)) as stream:  # type: ignore[type-var]
+            batch = next(stream)
         assert batch.pixels is not None
         pixels = batch.pixels[:8].to(job.device)
         vae: Any = job.model.vae
@@ -117,12 +119,12 @@ class VAETraining(Training):
         import torch
 
         found, count = [], 0
-        for batch in job.data.stream(0):
-            assert batch.pixels is not None
-            found.append(job.moments_of(batch.pixels).chunk(2, dim=1)[0].flatten())
-            count += len(batch)
-            if count >= self.options.measure:
-                break
+        with closing(job.data.stream(0)) as stream:  # type: ignore[type-var]
+            while count < self.options.measure:
+                batch = next(stream)
+                assert batch.pixels is not None
+                found.append(job.moments_of(batch.pixels).chunk(2, dim=1)[0].flatten())
+                count += len(batch)
         return float(torch.cat(found).std())
 
 
