@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # 64x64 pixels, 8x8 latents of 8 channels: four channels reach 23 dB, eight more than 26.
+    # 64x64 pixels, 8x8 latents of 8 channels: four channels reach 23 dB, eight 26.
     "cpu": {
         "size": 64,
         "latent_channels": 8,

@@ -112,6 +112,33 @@ def test_it_learns_to_follow_the_control(tmp_path: Path) -> None:
     assert loss(torch.zeros_like(controls)) > 1.1 * loss(controls)
 
 
+def test_a_scaled_embedding_lets_lines_through() -> None:
+    from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
+    from sdcore_controlnet.training.controlnet import keep_size
+
+    picture = torch.zeros(1, 3, 64, 64)
+    picture[:, :, 20, 10:50] = 1  # a line of one pixel
+
+    def seen(embedding: Any) -> float:
+        """How much the picture changes what the last layer is given."""
+        silu = torch.nn.functional.silu
+        with torch.no_grad():
+            hidden = [silu(embedding.conv_in(x)) for x in (picture, torch.zeros_like(picture))]
+            for block in embedding.blocks:
+                hidden = [silu(block(x)) for x in hidden]
+        return float((hidden[0] - hidden[1]).std() / picture.std())
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        embedding = ControlNetConditioningEmbedding(128, block_out_channels=(16, 32, 64, 128))
+        plain = seen(embedding)
+        keep_size(embedding)
+    assert plain < 0.003
+    assert seen(embedding) > 0.2
+    assert not embedding.conv_out.weight.any()  # step 0 is still the base
+    assert not embedding.conv_out.bias.any()
+
+
 def test_the_folder_is_used_by_the_engine(tmp_path: Path, data: Path) -> None:
     model, _ = run(config(tmp_path, data, steps=2))
     folder = tmp_path / "out" / "controlnet"

@@ -100,10 +100,15 @@ def _save_module(module: Any, folder: Path, dtype: Any) -> None:
     }
     folder.mkdir()
     name = "model.safetensors" if hasattr(module.config, "model_type") else "diffusion_pytorch_model.safetensors"
-    save_file(weights, folder / name, {"format": "pt"})
+    path = folder / name
+    path.touch()
+    rights = path.stat().st_mode  # of new files here; the library makes them readable to their owner only
+    save_file(weights, path, {"format": "pt"})
+    path.chmod(rights)
     config = module.config.to_dict() if hasattr(module.config, "to_dict") else dict(module.config)
     if not hasattr(module.config, "to_dict"):
         config = {"_class_name": _class_of(module), **{k: v for k, v in config.items() if k[0] != "_"}}
+    config.pop("_name_or_path", None)  # says where on this machine it was loaded from
     _json(folder / "config.json", config)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 WIDTHS = (16, 32, 96, 256)
 """Of published nets, whose latents are 8 times smaller than pictures."""
+SILU_GAIN = 1.68
 
 
 class ControlNetTraining(ControlTraining):
@@ -45,7 +46,10 @@ class ControlNetTraining(ControlTraining):
         unet: Any = job.model.unet
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator(job.config.seed, self.name).initial_seed())
-            return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths).float()
+            net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths).float()
+            if self.options.embedding_init == "scaled":
+                keep_size(net.controlnet_cond_embedding)
+            return net
 
     def _call(self, args: UNetArgs, call_next: Callable[[UNetArgs], Tensor]) -> Tensor:
         conditioning = args.conditioning
@@ -67,6 +71,20 @@ class ControlNetTraining(ControlTraining):
             "mid_block_additional_residual": mid if middle is None else middle + mid,
         }
         return call_next(replace(args, arguments={**before, **sums}))
+
+
+def keep_size(embedding: Any) -> None:
+    """Draw an embedding's convolutions so that what goes through it keeps its size; the last one stays at nothing.
+
+    Weights are normal with deviation ``gain / sqrt(fan_in)``, biases 0 (He et al., arXiv 1502.01852). The gain of SiLU
+    is that of a normal input: ``1 / sqrt(E[silu(x)^2])`` = 1.68.
+    """
+    import torch
+
+    for convolution in (embedding.conv_in, *embedding.blocks):
+        fan_in = convolution.weight[0].numel()
+        torch.nn.init.normal_(convolution.weight, std=SILU_GAIN / fan_in**0.5)
+        torch.nn.init.zeros_(convolution.bias)
 
 
 def widths_for(factor: int) -> tuple[int, ...]:

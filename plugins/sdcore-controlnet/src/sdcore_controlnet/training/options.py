@@ -56,6 +56,12 @@ class TrainControlNet(TrainControl):
         description="widths of the embedding of the control picture, each half the size of the one before, down to "
         "that of the latents; none: 16, 32, 96, 256 for latents 8 times smaller than pictures, as published nets have",
     )
+    embedding_init: Literal["plain", "scaled"] = Field(
+        "plain",
+        description="how the embedding begins: plain, as published nets did, behind which a line of one pixel has "
+        "faded to less than a thousandth; scaled (He et al., arXiv 1502.01852) keeps its size, so that the control is followed "
+        "after hundreds of steps and not after thousands",
+    )
 
 
 class TrainT2IAdapter(TrainControl):
