@@ -59,8 +59,8 @@ class TrainControlNet(TrainControl):
     embedding_init: Literal["plain", "scaled"] = Field(
         "plain",
         description="how the embedding begins: plain, as published nets did, behind which a line of one pixel has "
-        "faded to less than a thousandth; scaled (He et al., arXiv 1502.01852) keeps its size, so that the control is followed "
-        "after hundreds of steps and not after thousands",
+        "faded to less than a thousandth; scaled (He et al., arXiv 1502.01852) keeps its size, so that the control is "
+        "followed after hundreds of steps and not after thousands",
     )
 
 
