@@ -1,0 +1,47 @@
+"""What a detector says."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, NoReturn
+
+FPR = 1e-6
+"""The rate of false alarms at which commands and benchmarks call a mark found."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How sure it is that a picture bears a mark. Not a boolean: that depends on the false alarms one can bear.
+
+    Attributes:
+        scheme: name of the scheme.
+        p_value: probability of at least this score in a picture that does not bear the mark.
+        score: the scheme's statistic, in standard deviations of the null hypothesis.
+        payload: what it bears; None if that could not be read for sure, or the scheme's mark bears nothing.
+        bit_confidence: for every bit of the payload, from 0.5 to 1; empty if there are none.
+        geometry: how the picture was changed: scale, angle, mirror, shift, as far as the scheme finds out.
+        key_id: of the key generation that fits best.
+    """
+
+    scheme: str
+    p_value: float
+    score: float
+    payload: int | None
+    bit_confidence: tuple[float, ...]
+    geometry: dict[str, Any] = field(default_factory=dict)
+    key_id: str = ""
+
+    def found(self, fpr: float = FPR) -> bool:
+        """Whether the mark is there, if one in ``1 / fpr`` unmarked pictures may be called marked."""
+        return self.p_value <= fpr
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; the payload in hex."""
+        payload = None if self.payload is None else f"{self.payload:08x}"
+        return asdict(self) | {"payload": payload, "bit_confidence": [round(c, 4) for c in self.bit_confidence]}
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(
+            "a Detection is not true or false: use detection.found(fpr=1e-6), or compare detection.p_value with "
+            "the rate of false alarms that you can bear"
+        )
