@@ -62,7 +62,7 @@ class Denoiser:
         self._terms = plan[ports.guidance_terms]
         self._prediction = plan[ports.prediction]
         self._unet_input = plan[ports.unet_input]
-        self._preview = plan[ports.preview]
+        self._preview = tuple(stage for stage in plan[ports.preview] if stage.phase == "compose")
         self._latents_in, self._latents_out = plan[ports.latents_in], plan[ports.latents_out]
         self._whole_step = onion(plan[ports.whole_step], self._one_step)
         self._scheduler_step = onion(plan[ports.scheduler_step], self._update)

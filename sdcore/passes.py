@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import guidance, ports
-from .calling import broke, call, chain
+from .calling import broke, call, chain, chain_at
 from .denoise import Denoiser, check_finite
 from .errors import RequestError
 from .host import PluginHost
@@ -137,13 +137,19 @@ def _denoise(
     previews: bool,
 ) -> Tensor:
     judges = plan[ports.judge_preview]
+    shown = tuple(stage for stage in plan[ports.preview] if stage.phase == "show")
 
     def on_step(step: Step, latents: Tensor, x0: Callable[[], Tensor]) -> None:
         if judges:
             judge_preview(judges, step, x0(), state.verdicts)
-        services.stepped(run, step, (lambda: _preview(run, x0(), state)) if previews else list)
+        services.stepped(run, step, (lambda: _preview(run, _shown(shown, step, x0()), state)) if previews else list)
 
     return Denoiser(run, plan, weights, context, on_step)(latents)
+
+
+def _shown(stages: tuple[Stage, ...], step: Step, x0: Tensor) -> Tensor:
+    value: Tensor = chain_at(stages, step, x0, step.index)
+    return value
 
 
 def _preview(run: Run, x0: Tensor, state: PassState) -> list[Image]:

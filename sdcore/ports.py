@@ -261,8 +261,10 @@ latents_out: Port[StepChain] = Port(
 
 preview: Port[StepChain] = Port(
     "step", "preview", "chain", "(step, x0) -> Tensor | None",
-    "The predicted x0 (batch, channels, height, width) in latent space, as previews and `judge_preview` see it: "
-    "what a plugin will put into the picture anyway (the kept part of an inpainted one) goes into it here.",
+    "The predicted x0 (batch, channels, height, width) in latent space. Phase `compose` is seen by previews and by "
+    "`judge_preview`: what a plugin will put into the picture anyway (the kept part of an inpainted one) goes into it "
+    "here. Phase `show` is seen by previews only: a policy coarsens there what has not been judged yet.",
+    ("compose", "show"), "compose",
 )  # fmt: skip
 
 # -- inside the U-Net -----------------------------------------------------------------------------------

@@ -365,6 +365,16 @@ def preview() -> None:
     assert len(changed) == len(seen_by()) == 2
     assert changed != seen_by()
 
+    judged: list[Any] = []
+    check = stage("check", ports.judge_preview, lambda step, x0: judged.append(x0))
+
+    def coarsen(step: Any, x0: Any) -> Any:
+        return x0.mean((2, 3), keepdim=True).expand_as(x0)
+
+    coarse = seen_by(check, stage("a", ports.preview, coarsen, phase="show"))
+    assert coarse not in (seen_by(), changed)
+    assert all(x0.std((2, 3)).min() > 0.01 for x0 in judged)  # checks still see what is coming
+
 
 @effect(ports.judge_preview)
 def judge_preview() -> None:
