@@ -51,13 +51,14 @@ class Key:
         return cls((secrets.token_bytes(SIZE),))
 
     @classmethod
-    def public(cls) -> Key:
-        """The key that is in the source, for trying things out. Warns with :class:`PublicKeyWarning`."""
-        warnings.warn(
-            "marks are made with the public key, which everybody has: make your own with `sdcore watermark keygen`",
-            PublicKeyWarning,
-            stacklevel=2,
-        )
+    def public(cls, *, quiet: bool = False) -> Key:
+        """The key that is in the source, for trying things out. Warns with :class:`PublicKeyWarning`, unless quiet."""
+        if not quiet:
+            warnings.warn(
+                "marks are made with the public key, which everybody has: make your own with `sdcore watermark keygen`",
+                PublicKeyWarning,
+                stacklevel=2,
+            )
         return cls((_PUBLIC,))
 
     @classmethod

@@ -100,7 +100,7 @@ def autocorrelation(white: Array) -> Array:
     spectrum = rfft2(calm - calm.mean(), s=size)
     power = np.abs(spectrum) ** 2
     # Flattened, so that the picture's own frequencies do not decide: what is left to repeat is the mark.
-    flat = power / (_smooth(power) + np.float32(1e-6) * power.max())
+    flat = power / (_smooth(power) + np.float32(1e-6) * power.max() + np.float32(1e-20))
     lags = irfft2(np.minimum(flat, 8.0), s=size)
     found = np.roll(lags, (height - 1, width - 1), (0, 1))[: 2 * height - 1, : 2 * width - 1]
     found = found - box(found, 9)

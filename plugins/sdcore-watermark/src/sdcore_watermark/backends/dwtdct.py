@@ -1,0 +1,119 @@
+"""The scheme ``dwtdct``: what today's tools write, for reading their pictures and being read by them.
+
+Not a watermark to rely on: it is gone after one save as JPEG. ``payload`` is 32 bits (as ``SDV2`` has); the texts of
+Stable Diffusion 1, of 2, and the 48 bits of SDXL are read by :func:`read_named`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdcore import RequestError
+
+from ..detection import Detection
+from ..keys import Key
+from ..schemes import Marked, WatermarkScheme
+from .haar import haar, luma_chroma, read_bits, to_rgb, unhaar, write_bits
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+LEAST = 256 * 256
+FAIR = 0.75
+"""Bits of unmarked pictures are not fair coins: up to 0.72 of them agree with a text (13 photographs). The p-value is
+that of coins which agree with this probability, which is careful."""
+
+
+def _text_bits(text: str) -> NDArray[np.uint8]:
+    return np.unpackbits(np.frombuffer(text.encode(), np.uint8))
+
+
+NAMED: Mapping[str, NDArray[np.uint8]] = {
+    "StableDiffusionV1": _text_bits("StableDiffusionV1"),
+    "SDV2": _text_bits("SDV2"),
+    "SDXL": np.array([int(bit) for bit in f"{0b101100111110110010010000011110111011000110011110:048b}"], np.uint8),
+}
+"""The bits that the scripts of Stable Diffusion 1 and 2 and diffusers' SDXL pipelines write."""
+
+
+def write(rgb: NDArray[np.uint8], bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pixels (height, width, 3) with bits in them, as invisible-watermark 0.2.0 writes them (``dwtDct``).
+
+    Raises:
+        RequestError: the picture has fewer than 256x256 pixels.
+    """
+    _check_size(rgb)
+    yuv = luma_chroma(rgb)
+    rows, columns = rgb.shape[0] // 4 * 4, rgb.shape[1] // 4 * 4
+    # The first chroma plane, and its details exchanged, as that library does.
+    low, horizontal, vertical, diagonal = haar(yuv[:rows, :columns, 1])
+    yuv[:rows, :columns, 1] = unhaar(write_bits(low, bits), vertical, horizontal, diagonal).astype(np.int64) & 255
+    return to_rgb(yuv)
+
+
+def low_of(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The band in which the bits are."""
+    _check_size(rgb)
+    rows, columns = rgb.shape[0] // 4 * 4, rgb.shape[1] // 4 * 4
+    return haar(luma_chroma(rgb)[:rows, :columns, 1])[0]
+
+
+def read_named(rgb: NDArray[np.uint8]) -> dict[str, float]:
+    """For each of the known texts, the share of its bits that a picture agrees with."""
+    low = low_of(rgb)
+    return {name: float(np.mean((read_bits(low, len(bits)) > 0.5) == bits)) for name, bits in NAMED.items()}
+
+
+class DwtDct(WatermarkScheme):
+    """The watermark of today's tools. It has no key, and does not heed ``psnr``."""
+
+    name: ClassVar[str] = "dwtdct"
+    keyed: ClassVar[bool] = False
+    steered: ClassVar[bool] = False
+
+    def embed(self, image: Image, key: Key, payload: int, psnr: float = 40.0) -> Marked:
+        """Write 32 bits; ``0x53445632`` is the text ``SDV2``."""
+        from PIL import Image as PIL
+
+        from ..spread.perception import luma
+        from ..spread.perception import psnr as measure
+        from ..spread.perception import ssim
+
+        before = np.asarray(image)
+        bits = np.array([(payload >> (31 - bit)) & 1 for bit in range(32)], np.uint8)
+        after = write(before, bits)
+        return Marked(PIL.fromarray(after), measure(before, after), ssim(luma(before), luma(after)), payload)
+
+    def detect(self, image: Image, key: Key, search: str = "auto") -> Detection:
+        """Say which known text a picture bears; ``geometry`` has its name and the share of bits that agree.
+
+        The payload is what 32 bits say, whatever text is there.
+        """
+        rgb = np.asarray(image)
+        agreed = read_named(rgb)
+        found = {name: _p_value(share, len(NAMED[name])) for name, share in agreed.items()}
+        best = min(found, key=lambda name: found[name])
+        shares = read_bits(low_of(rgb), 32)
+        payload = int("".join("1" if share > 0.5 else "0" for share in shares), 2)
+        length = len(NAMED[best])
+        score = (agreed[best] - 0.5) * 2 * length**0.5
+        geometry = {"text": best, "agreement": round(agreed[best], 4)}
+        confidence = tuple(float(max(share, 1 - share)) for share in shares)
+        return Detection(self.name, min(1.0, found[best] * len(NAMED)), score, payload, confidence, geometry, "")
+
+
+def _p_value(share: float, length: int) -> float:
+    from scipy.stats import binom
+
+    return float(binom.sf(round(share * length) - 1, length, FAIR))
+
+
+def _check_size(rgb: NDArray[np.uint8]) -> None:
+    if rgb.shape[0] * rgb.shape[1] < LEAST:
+        raise RequestError(
+            f"the picture is {rgb.shape[1]}x{rgb.shape[0]}; scheme dwtdct needs as many pixels as 256x256 has"
+        )
