@@ -21,6 +21,7 @@ class Detection:
         bit_confidence: for every bit of the payload, from 0.5 to 1; empty if there are none.
         geometry: how the picture was changed: scale, angle, mirror, shift, as far as the scheme finds out.
         key_id: of the key generation that fits best.
+        guess: the payload as it was read, sure or not; None if there are no bits.
     """
 
     scheme: str
@@ -30,6 +31,7 @@ class Detection:
     bit_confidence: tuple[float, ...]
     geometry: dict[str, Any] = field(default_factory=dict)
     key_id: str = ""
+    guess: int | None = None
 
     def found(self, fpr: float = FPR) -> bool:
         """Whether the mark is there, if one in ``1 / fpr`` unmarked pictures may be called marked."""
@@ -37,8 +39,8 @@ class Detection:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; the payload in hex."""
-        payload = None if self.payload is None else f"{self.payload:08x}"
-        return asdict(self) | {"payload": payload, "bit_confidence": [round(c, 4) for c in self.bit_confidence]}
+        payload, guess = (None if bits is None else f"{bits:08x}" for bits in (self.payload, self.guess))
+        return asdict(self) | {"payload": payload, "guess": guess, "bit_confidence": [round(c, 4) for c in self.bit_confidence]}
 
     def __bool__(self) -> NoReturn:
         raise TypeError(

@@ -103,7 +103,7 @@ class DwtDct(WatermarkScheme):
         score = (agreed[best] - 0.5) * 2 * length**0.5
         geometry = {"text": best, "agreement": round(agreed[best], 4)}
         confidence = tuple(float(max(share, 1 - share)) for share in shares)
-        return Detection(self.name, min(1.0, found[best] * len(NAMED)), score, payload, confidence, geometry, "")
+        return Detection(self.name, min(1.0, found[best] * len(NAMED)), score, payload, confidence, geometry, "", payload)
 
 
 def _p_value(share: float, length: int) -> float:

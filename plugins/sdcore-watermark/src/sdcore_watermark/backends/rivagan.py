@@ -60,7 +60,7 @@ class RivaGan(WatermarkScheme):
         payload = int("".join("1" if value > THRESHOLD else "0" for value in told), 2)
         confidence = tuple(float(min(max(abs(value - THRESHOLD) + 0.5, 0.5), 1.0)) for value in told)
         score = float(np.mean(np.abs(told - THRESHOLD)) * 2)
-        return Detection(self.name, 1.0, score, payload, confidence, {}, "")
+        return Detection(self.name, 1.0, score, payload, confidence, {}, "", payload)
 
 
 def matching_p_value(found: int, expected: int, bits: int = 32) -> float:

@@ -70,7 +70,7 @@ class TrustMark(WatermarkScheme):
         p = float(binom.sf(max(agree, 0) - 1, 36, 0.5))
         confidence = tuple(float(value) for value in 1 / (1 + np.exp(-np.abs(soft))))
         payload = int("".join("1" if bit else "0" for bit in bits), 2)
-        return Detection(self.name, p, float(agree), payload, confidence, {}, "")
+        return Detection(self.name, p, float(agree), payload, confidence, {}, "", payload)
 
 
 def _small(image: Image) -> NDArray[np.float32]:

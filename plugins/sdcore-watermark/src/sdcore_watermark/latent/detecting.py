@@ -69,10 +69,11 @@ def read_noise(noise: Any, key: Key, seed: int | None = None) -> Detection:
     found = read(secret, noise, None if seed is None else (nonce_of(secret, seed),))
     p = p_value(found.z, found.hypotheses)
     payload: int | None = None
+    guess: int | None = None
     confidence: tuple[float, ...] = ()
     if found.soft is not None:
         word = decode(found.soft, secret[0] & 15)
-        confidence = word.confidence
+        confidence, guess = word.confidence, word.payload
         if word.checks and min(confidence) >= SURE and p <= 1e-3:
             payload = word.payload
-    return Detection(NAME, p, found.z, payload, confidence, {"mirror": found.mirror}, key.key_id)
+    return Detection(NAME, p, found.z, payload, confidence, {"mirror": found.mirror}, key.key_id, guess)

@@ -8,6 +8,7 @@ picture is too strong to be turned are given up; those that are nearly right get
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ Pixels = NDArray[np.uint8]
 STEPS = 24
 CAUTION = 1.5
 PAYLOAD_WEIGHT = 0.5
+MOST_WEAKER = 6.0
 """How much unknown noise the ascent reckons with, as a multiple of the mean amplitude that it may add."""
 
 
@@ -71,9 +73,10 @@ def embed(
         mark = _enlarge(mark, whole.shape)
     marked = _add(pixels, mark, target)
     similarity = ssim(whole, luma(marked))
-    for weaker in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0):
-        if similarity >= least_ssim:
-            break
+    weaker = 0.0
+    while similarity < least_ssim and weaker < MOST_WEAKER:
+        # What is missing to 1 falls as the error does.
+        weaker = min(weaker + 10 * math.log10((1 - similarity) / (1 - least_ssim)) + 0.05, MOST_WEAKER)
         marked = _add(pixels, mark, target + weaker)
         similarity = ssim(whole, luma(marked))
     return Marked(marked, psnr(pixels, marked), similarity)

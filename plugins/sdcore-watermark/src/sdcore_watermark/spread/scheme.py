@@ -80,10 +80,12 @@ class Spread(WatermarkScheme):
                 stage()
         best = sought.best
         assert best is not None
-        payload, confidence = None, ()
+        payload: int | None = None
+        guess: int | None = None
+        confidence: tuple[float, ...] = ()
         if (~best.keyed.sync).any():
             read = decode(soft_bits(best.hit, best.keyed), best.keyed.check_mask)
-            confidence = read.confidence
+            confidence, guess = read.confidence, read.payload
             if read.checks and min(confidence) >= SURE and best.p_value <= 1e-3:
                 payload = read.payload
         where = best.geometry
@@ -93,7 +95,7 @@ class Spread(WatermarkScheme):
             "mirror": where.mirror,
             "shift": [round(value, 1) for value in where.shift],
         }
-        return Detection(self.name, best.p_value, best.hit.z, payload, confidence, geometry, key.key_id)
+        return Detection(self.name, best.p_value, best.hit.z, payload, confidence, geometry, key.key_id, guess)
 
 
 def _factor(side: int) -> int:
