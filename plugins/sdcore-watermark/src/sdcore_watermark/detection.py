@@ -40,7 +40,11 @@ class Detection:
     def to_dict(self) -> dict[str, Any]:
         """JSON values; the payload in hex."""
         payload, guess = (None if bits is None else f"{bits:08x}" for bits in (self.payload, self.guess))
-        return asdict(self) | {"payload": payload, "guess": guess, "bit_confidence": [round(c, 4) for c in self.bit_confidence]}
+        return asdict(self) | {
+            "payload": payload,
+            "guess": guess,
+            "bit_confidence": [round(c, 4) for c in self.bit_confidence],
+        }
 
     def __bool__(self) -> NoReturn:
         raise TypeError(

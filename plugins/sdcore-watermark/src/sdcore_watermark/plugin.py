@@ -93,7 +93,7 @@ def _options(run: Run) -> Watermark:
     found = run.uses(Watermark)
     if len(found) > 1:
         raise RequestError(f"watermark is used {len(found)} times in one run; one mark is enough: keep one of them")
-    return found[0] if found else Watermark()
+    return found[0]
 
 
 def _key(options: Watermark) -> Key:

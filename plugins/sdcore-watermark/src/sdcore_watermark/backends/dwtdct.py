@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdcore import RequestError
+from sdcore_watermark.detection import Detection
+from sdcore_watermark.keys import Key
+from sdcore_watermark.schemes import Marked, WatermarkScheme
 
-from ..detection import Detection
-from ..keys import Key
-from ..schemes import Marked, WatermarkScheme
 from .haar import haar, luma_chroma, read_bits, to_rgb, unhaar, write_bits
 
 if TYPE_CHECKING:
@@ -79,9 +79,8 @@ class DwtDct(WatermarkScheme):
         """Write 32 bits; ``0x53445632`` is the text ``SDV2``."""
         from PIL import Image as PIL
 
-        from ..spread.perception import luma
-        from ..spread.perception import psnr as measure
-        from ..spread.perception import ssim
+        from sdcore_watermark.spread.perception import luma, ssim
+        from sdcore_watermark.spread.perception import psnr as measure
 
         before = np.asarray(image)
         bits = np.array([(payload >> (31 - bit)) & 1 for bit in range(32)], np.uint8)
@@ -103,7 +102,9 @@ class DwtDct(WatermarkScheme):
         score = (agreed[best] - 0.5) * 2 * length**0.5
         geometry = {"text": best, "agreement": round(agreed[best], 4)}
         confidence = tuple(float(max(share, 1 - share)) for share in shares)
-        return Detection(self.name, min(1.0, found[best] * len(NAMED)), score, payload, confidence, geometry, "", payload)
+        return Detection(
+            self.name, min(1.0, found[best] * len(NAMED)), score, payload, confidence, geometry, "", payload
+        )
 
 
 def _p_value(share: float, length: int) -> float:

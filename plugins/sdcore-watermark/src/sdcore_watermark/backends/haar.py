@@ -21,7 +21,8 @@ def luma_chroma(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     y = (4899 * red + 9617 * green + 1868 * blue + 8192) >> 14
     u = ((blue - y) * 8061 + (128 << 14) + 8192) >> 14
     v = ((red - y) * 14369 + (128 << 14) + 8192) >> 14
-    return np.clip(np.stack([y, u, v], -1), 0, 255).astype(np.uint8)
+    found: NDArray[np.uint8] = np.clip(np.stack([y, u, v], -1), 0, 255).astype(np.uint8)
+    return found
 
 
 def to_rgb(yuv: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -31,7 +32,8 @@ def to_rgb(yuv: NDArray[np.uint8]) -> NDArray[np.uint8]:
     blue = y + ((u * 33292 + 8192) >> 14)
     green = y + ((u * -6472 + v * -9519 + 8192) >> 14)
     red = y + ((v * 18678 + 8192) >> 14)
-    return np.clip(np.stack([red, green, blue], -1), 0, 255).astype(np.uint8)
+    found: NDArray[np.uint8] = np.clip(np.stack([red, green, blue], -1), 0, 255).astype(np.uint8)
+    return found
 
 
 def haar(plane: NDArray[np.uint8]) -> tuple[Plane, Plane, Plane, Plane]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ def session(path: str, extra: str) -> Any:
         RequestError: onnxruntime is not installed, or the file is no network.
     """
     try:
-        import onnxruntime
+        onnxruntime: Any = importlib.import_module("onnxruntime")
     except ImportError:
         raise RequestError(
             f"this scheme runs on onnxruntime, which is not installed: pip install 'sdcore-watermark[{extra}]'"

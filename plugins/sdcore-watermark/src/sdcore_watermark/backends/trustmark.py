@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdcore import RequestError
+from sdcore_watermark.detection import Detection
+from sdcore_watermark.keys import Key
+from sdcore_watermark.schemes import Marked, WatermarkScheme
 
-from ..detection import Detection
-from ..keys import Key
-from ..schemes import Marked, WatermarkScheme
 from .onnx import session
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class TrustMark(WatermarkScheme):
         """
         from PIL import Image as PIL
 
-        from ..spread.perception import luma, ssim
-        from ..spread.perception import psnr as measure
+        from sdcore_watermark.spread.perception import luma, ssim
+        from sdcore_watermark.spread.perception import psnr as measure
 
         before = np.asarray(image)
         small = _small(image)

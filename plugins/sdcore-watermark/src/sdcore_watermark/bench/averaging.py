@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..spread.perception import detail, luma
+from sdcore_watermark.spread.perception import detail, luma
+
 from .subjects import Subject
 
 if TYPE_CHECKING:

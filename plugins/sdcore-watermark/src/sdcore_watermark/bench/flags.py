@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     """Carry out the benchmark."""
     from sdcore.cli.kit import say
     from sdcore.files import check_writable, make_folder, write_atomic
+    from sdcore_watermark.keys import Key
 
-    from ..keys import Key
     from .attacks import ATTACKS
     from .subjects import default_names, subjects
 

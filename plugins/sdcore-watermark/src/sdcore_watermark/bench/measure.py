@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sdcore import RequestError
+from sdcore_watermark.spread.perception import luma, psnr, ssim
 
-from ..spread.perception import luma, psnr, ssim
 from .attacks import Attack
 from .subjects import Outcome, Subject
 

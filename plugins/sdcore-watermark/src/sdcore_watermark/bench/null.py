@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..keys import Key
-from ..schemes import scheme_of
+from sdcore_watermark.keys import Key
+from sdcore_watermark.schemes import scheme_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..keys import Key
-from ..schemes import scheme_of
+from sdcore_watermark.keys import Key
+from sdcore_watermark.schemes import scheme_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -77,19 +78,16 @@ class Library:
 
     def embed(self, image: Image, payload: int) -> Image:
         """A marked picture."""
-        from imwatermark import WatermarkEncoder
         from PIL import Image as PIL
 
-        encoder: Any = WatermarkEncoder()
+        encoder: Any = importlib.import_module("imwatermark").WatermarkEncoder()
         encoder.set_watermark("bits", [(payload >> (31 - bit)) & 1 for bit in range(BITS)])
         marked = encoder.encode(np.ascontiguousarray(np.asarray(image)[..., ::-1]), self._method)
         return PIL.fromarray(np.ascontiguousarray(marked[..., ::-1]))
 
     def detect(self, image: Image, payload: int) -> Outcome:
         """Found by the number of bits that agree."""
-        from imwatermark import WatermarkDecoder
-
-        decoder: Any = WatermarkDecoder("bits", BITS)
+        decoder: Any = importlib.import_module("imwatermark").WatermarkDecoder("bits", BITS)
         try:
             bits = decoder.decode(np.ascontiguousarray(np.asarray(image)[..., ::-1]), self._method)
         except RuntimeError:  # smaller than 256x256

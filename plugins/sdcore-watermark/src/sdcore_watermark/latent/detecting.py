@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sdcore import RequestError
+from sdcore_watermark.detection import Detection
+from sdcore_watermark.keys import Key
 
-from ..detection import Detection
-from ..keys import Key
 from .inversion import invert
 
 if TYPE_CHECKING:
@@ -61,8 +61,9 @@ def detect_latent(
 
 def read_noise(noise: Any, key: Key, seed: int | None = None) -> Detection:
     """Look for the mark of one key in recovered noise (channels, height, width)."""
-    from ..spread.code import decode
-    from ..spread.correlate import p_value
+    from sdcore_watermark.spread.code import decode
+    from sdcore_watermark.spread.correlate import p_value
+
     from .signs import nonce_of, read
 
     secret = key.subkey(NAME)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ..keys import Key
+from sdcore_watermark.keys import Key
+
 from .signs import signs
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def keyed_noise(args: NoiseArgs, key: Key, payload: int) -> Tensor:
     """Normal noise of the shape asked for, from the picture's generator, with the signs of key, seed and payload."""
     import torch
 
-    from ..spread.code import encode
+    from sdcore_watermark.spread.code import encode
 
     secret = key.subkey("latent")
     drawn = torch.randn(args.shape, generator=args.generator)

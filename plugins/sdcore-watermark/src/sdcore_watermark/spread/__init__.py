@@ -1,0 +1,1 @@
+"""The scheme ``spread``: a keyed, periodic spread-spectrum mark in the pixels."""

@@ -71,7 +71,7 @@ def encode(payload: int, mask: int = 0) -> Bits:
     """The 64 bits that stand for a payload from 0 to 2**32 - 1."""
     value = (payload << 4) | check_sum(payload, mask)
     info = np.array([(value >> (INFO - 1 - bit)) & 1 for bit in range(INFO)], np.uint8)
-    word: Bits = (info @ generator_matrix()) & 1
+    word: Bits = ((info @ generator_matrix()) & 1).astype(np.uint8)
     return word
 
 
@@ -85,7 +85,6 @@ def decode(soft: NDArray[np.floating], mask: int = 0) -> Decoded:
     values = np.asarray(soft, np.float64)
     words, scores = _candidates(values)
     best = int(np.argmax(scores))
-    # Of the words that lie nearest those that pass the check sum are preferred if they are as likely as chance.
     word, score = words[best], float(scores[best])
     value = int("".join(map(str, word[:INFO])), 2)
     payload, given = value >> 4, value & 15

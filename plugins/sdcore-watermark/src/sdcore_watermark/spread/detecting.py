@@ -1,8 +1,8 @@
-"""Looking for the pattern in a picture: as it is, then through the lattice of its tiles, then along lines of geometries.
+"""Looking for the pattern in a picture: as it is, through the lattice of its tiles, along lines of geometries.
 
-The p-value is a bound, whatever the picture is (see :mod:`.correlate`): the tail at the best statistic, times the number
-of hypotheses among which it is the best, times the number of stages that are gone through at most. A stage ends the
-search when what it found is beyond chance.
+The p-value is a bound, whatever the picture is (see :mod:`.correlate`): the tail at the best statistic, times the
+number of hypotheses among which it is the best, times the number of stages that are gone through at most. A stage ends
+the search when what it found is beyond chance.
 """
 
 from __future__ import annotations
@@ -65,6 +65,11 @@ class Search:
         self._kinds = tuple(kinds)
         self._on_view = on_view
         self.best: Found | None = None
+
+    @property
+    def shows_anything(self) -> bool:
+        """Whether the picture is more than one colour."""
+        return bool(self._view.white.any())
 
     def fast(self, scales: Iterable[float] = (1.0,)) -> Found:
         """The picture as it is, and mirrored, at scales that it is likely to have."""

@@ -21,7 +21,22 @@ Array = NDArray[np.float32]
 SCALES = (0.23, 3.2)
 ANGLE = 45.0
 STEP_SCALE, STEP_ANGLE = 0.004, 0.4
-LATTICE = ((1, 0), (0, 1), (1, 1), (1, -1), (2, 0), (0, 2), (2, 1), (1, 2), (2, -1), (1, -2), (2, 2), (2, -2), (3, 0), (0, 3))
+LATTICE = (
+    (1, 0),
+    (0, 1),
+    (1, 1),
+    (1, -1),
+    (2, 0),
+    (0, 2),
+    (2, 1),
+    (1, 2),
+    (2, -1),
+    (1, -2),
+    (2, 2),
+    (2, -2),
+    (3, 0),
+    (0, 3),
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +125,8 @@ def autocorrelation(white: Array) -> Array:
     ring = (np.hypot(y, x) / 6).astype(np.intp)
     mean_square = np.bincount(ring.ravel(), (found * found).ravel()) / np.maximum(np.bincount(ring.ravel()), 1)
     found = found / np.sqrt(np.maximum(mean_square, 1e-30))[ring]
-    return np.clip(found, -6, 6).astype(np.float32)
+    clipped: Array = np.clip(found, -6, 6).astype(np.float32)
+    return clipped
 
 
 def _smooth(power: Array) -> Array:

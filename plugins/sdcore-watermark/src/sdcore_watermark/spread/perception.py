@@ -61,8 +61,8 @@ def mask(busy: Array, exponent: float = 0.6) -> Array:
     """
     smooth = np.minimum(box(busy, NEIGHBOURHOOD), busy * 1.5 + 1.0)
     found = (smooth + np.float32(1.0)) ** np.float32(exponent)
-    found /= np.sqrt(np.mean(found * found))
-    return found
+    scaled: Array = found / np.sqrt(np.mean(found * found))
+    return scaled
 
 
 def psnr(before: NDArray[np.generic], after: NDArray[np.generic]) -> float:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from sdcore import RequestError
-
-from ..detection import Detection
-from ..keys import Key
-from ..schemes import Marked, WatermarkScheme
+from sdcore_watermark.detection import Detection
+from sdcore_watermark.keys import Key
+from sdcore_watermark.schemes import Marked, WatermarkScheme
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -73,7 +72,7 @@ class Spread(WatermarkScheme):
         side = min(view.size)
         sought = Search(np.asarray(view), _kinds(key, side))
         sought.fast(_reductions(side))
-        if search == "auto":
+        if search == "auto" and sought.shows_anything:
             for stage in (sought.lattice, sought.lines):
                 if sought.best is not None and sought.best.p_value <= ENOUGH:
                     break
@@ -89,9 +88,11 @@ class Spread(WatermarkScheme):
             if read.checks and min(confidence) >= SURE and best.p_value <= 1e-3:
                 payload = read.payload
         where = best.geometry
+        # Turned back by quarters after it was mirrored back, so a mirrored picture turned the other way.
+        quarters = 90 * best.hit.turn * (1 if where.mirror else -1)
         geometry = {
             "scale": round(where.scale * factor, 4),
-            "angle": round((where.angle + 90 * best.hit.turn + 180) % 360 - 180, 2) + 0.0,
+            "angle": round((where.angle + quarters + 180) % 360 - 180, 2) + 0.0,
             "mirror": where.mirror,
             "shift": [round(value, 1) for value in where.shift],
         }

@@ -1,0 +1,64 @@
+"""The scheme ``dwtdct``: the bits of today's tools, in and out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sdcore_watermark import Key, detect, mark
+from sdcore_watermark.backends import dwtdct
+
+from sdcore import RequestError
+
+Photo = Callable[..., Image.Image]
+
+
+@pytest.fixture(scope="session")
+def library() -> Any:
+    pytest.importorskip("cv2")
+    pytest.importorskip("pywt")
+    return pytest.importorskip("imwatermark")
+
+
+@pytest.mark.parametrize("name", list(dwtdct.NAMED))
+@pytest.mark.parametrize("size", [(512, 512), (301, 515)])
+def test_bit_for_bit_what_the_library_writes(photo: Photo, library: Any, name: str, size: tuple[int, int]) -> None:
+    pixels = np.asarray(photo(515).crop((0, 0, *size)))
+    bits = dwtdct.NAMED[name]
+    encoder = library.WatermarkEncoder()
+    encoder.set_watermark("bits", [int(bit) for bit in bits])
+    theirs = encoder.encode(np.ascontiguousarray(pixels[..., ::-1]), "dwtDct")[..., ::-1]
+    assert np.array_equal(dwtdct.write(pixels, bits), theirs)
+
+
+def test_the_library_reads_it(photo: Photo, library: Any) -> None:
+    marked = dwtdct.write(np.asarray(photo(512)), dwtdct.NAMED["StableDiffusionV1"])
+    decoder = library.WatermarkDecoder("bytes", 136)
+    assert decoder.decode(np.ascontiguousarray(marked[..., ::-1]), "dwtDct") == b"StableDiffusionV1"
+
+
+@pytest.mark.parametrize("name", list(dwtdct.NAMED))
+def test_the_text_is_named(photo: Photo, key: Key, name: str) -> None:
+    pixels = dwtdct.write(np.asarray(photo(512)), dwtdct.NAMED[name])
+    found = detect(Image.fromarray(pixels), key, scheme="dwtdct")
+    assert found.geometry["text"] == name
+    assert found.geometry["agreement"] > 0.97
+    assert found.p_value < (1e-3 if name == "SDV2" else 1e-5)
+    assert detect(photo(512), key, scheme="dwtdct").p_value > 0.01
+
+
+def test_a_payload_comes_back_and_does_not_survive_jpeg(photo: Photo, key: Key) -> None:
+    made = mark(photo(512), key, 0xDEADBEEF, scheme="dwtdct")
+    assert detect(made.image, key, scheme="dwtdct").payload == 0xDEADBEEF
+    buffer = io.BytesIO()
+    made.image.save(buffer, "JPEG", quality=85)
+    assert detect(Image.open(buffer), key, scheme="dwtdct").payload != 0xDEADBEEF
+
+
+def test_small_pictures_are_refused_not_passed_over(photo: Photo, key: Key) -> None:
+    with pytest.raises(RequestError, match="255x255"):
+        mark(photo(255), key, scheme="dwtdct")
