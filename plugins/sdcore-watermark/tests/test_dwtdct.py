@@ -24,6 +24,12 @@ def library() -> Any:
     return pytest.importorskip("imwatermark")
 
 
+@pytest.fixture(scope="session")
+def calm(photo: Photo) -> Image.Image:
+    """A picture with mild colours: where red, green or blue are clipped, this scheme's bits are lost."""
+    return photo(512).point(lambda value: 80 + value // 3)
+
+
 @pytest.mark.parametrize("name", list(dwtdct.NAMED))
 @pytest.mark.parametrize("size", [(512, 512), (301, 515)])
 def test_bit_for_bit_what_the_library_writes(photo: Photo, library: Any, name: str, size: tuple[int, int]) -> None:
@@ -35,24 +41,24 @@ def test_bit_for_bit_what_the_library_writes(photo: Photo, library: Any, name: s
     assert np.array_equal(dwtdct.write(pixels, bits), theirs)
 
 
-def test_the_library_reads_it(photo: Photo, library: Any) -> None:
-    marked = dwtdct.write(np.asarray(photo(512)), dwtdct.NAMED["StableDiffusionV1"])
+def test_the_library_reads_it(calm: Image.Image, library: Any) -> None:
+    marked = dwtdct.write(np.asarray(calm), dwtdct.NAMED["StableDiffusionV1"])
     decoder = library.WatermarkDecoder("bytes", 136)
     assert decoder.decode(np.ascontiguousarray(marked[..., ::-1]), "dwtDct") == b"StableDiffusionV1"
 
 
 @pytest.mark.parametrize("name", list(dwtdct.NAMED))
-def test_the_text_is_named(photo: Photo, key: Key, name: str) -> None:
-    pixels = dwtdct.write(np.asarray(photo(512)), dwtdct.NAMED[name])
+def test_the_text_is_named(calm: Image.Image, key: Key, name: str) -> None:
+    pixels = dwtdct.write(np.asarray(calm), dwtdct.NAMED[name])
     found = detect(Image.fromarray(pixels), key, scheme="dwtdct")
     assert found.geometry["text"] == name
     assert found.geometry["agreement"] > 0.97
     assert found.p_value < (1e-3 if name == "SDV2" else 1e-5)
-    assert detect(photo(512), key, scheme="dwtdct").p_value > 0.01
+    assert detect(calm, key, scheme="dwtdct").p_value > 0.01
 
 
-def test_a_payload_comes_back_and_does_not_survive_jpeg(photo: Photo, key: Key) -> None:
-    made = mark(photo(512), key, 0xDEADBEEF, scheme="dwtdct")
+def test_a_payload_comes_back_and_does_not_survive_jpeg(calm: Image.Image, key: Key) -> None:
+    made = mark(calm, key, 0xDEADBEEF, scheme="dwtdct")
     assert detect(made.image, key, scheme="dwtdct").payload == 0xDEADBEEF
     buffer = io.BytesIO()
     made.image.save(buffer, "JPEG", quality=85)

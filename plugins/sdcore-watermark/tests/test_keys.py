@@ -79,10 +79,10 @@ def test_what_is_no_key_file(tmp_path: Path, content: str) -> None:
 
 
 def test_bad_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps({"format": "sdcore-watermark-key", "version": 1, "generations": ["00ff"]}))
+    path.chmod(0o600)
     with pytest.raises(RequestError, match="no key file"):
-        path = tmp_path / "key.json"
-        path.write_text(json.dumps({"format": "sdcore-watermark-key", "version": 1, "generations": ["00ff"]}))
-        path.chmod(0o600)
         Key.load(path)
     with pytest.raises(RequestError, match="there is no key file"):
         Key.load(tmp_path / "missing")

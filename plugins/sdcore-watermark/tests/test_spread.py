@@ -88,7 +88,6 @@ def test_found_at_once(marked: Image.Image, key: Key, attack: Callable[[Image.Im
         (lambda im: im.rotate(5, Image.Resampling.BICUBIC), 1, 5, False),
         (lambda im: im.rotate(-12, Image.Resampling.BICUBIC), 1, -12, False),
         (lambda im: ImageOps.mirror(im).rotate(3, Image.Resampling.BICUBIC), 1, 3, True),
-        (lambda im: im.transpose(Image.Transpose.ROTATE_90), 1, 90, False),
     ],
 )
 def test_found_by_search(
@@ -117,6 +116,16 @@ def test_small_pictures(photo: Photo, key: Key, other: Key, side: int, payload: 
     larger = made.image.resize((side * 4, side * 4), Image.Resampling.NEAREST)
     if side <= 64:
         check(detect(larger, key, search="fast"), payload)
+
+
+@pytest.mark.parametrize(("turn", "angle"), [("ROTATE_90", 90), ("ROTATE_180", -180), ("ROTATE_270", -90)])
+def test_quarter_turns(marked: Image.Image, key: Key, turn: str, angle: float) -> None:
+    found = detect(marked.transpose(Image.Transpose[turn]), key, search="fast")
+    check(found)
+    assert found.geometry["angle"] == angle
+    mirrored = detect(ImageOps.mirror(marked).transpose(Image.Transpose[turn]), key, search="fast")
+    check(mirrored)
+    assert (mirrored.geometry["mirror"], mirrored.geometry["angle"]) == (True, angle)
 
 
 def test_a_large_picture_bears_a_larger_pattern(photo: Photo, key: Key) -> None:

@@ -18,7 +18,7 @@ from .carrier import Carriers
 from .correlate import Hit, fold, search, tail
 from .geometry import Geometry, View, autocorrelation, candidates
 
-STAGES = 3
+STAGES = 4
 ENOUGH = 1e-9
 CANDIDATES = 40
 KEPT = 0.47
@@ -54,7 +54,7 @@ class Search:
 
     Args:
         pixels: (height, width, 3).
-        kinds: sets of carriers that may be in it.
+        kinds: sets of carriers that may be in it, the likeliest first.
         on_view: called before every look, for instance to stop by an exception.
     """
 
@@ -72,11 +72,14 @@ class Search:
         return bool(self._view.white.any())
 
     def fast(self, scales: Iterable[float] = (1.0,)) -> Found:
-        """The picture as it is, and mirrored, at scales that it is likely to have."""
-        views = [(scale, 0.0, keyed) for scale in scales for keyed in self._kinds]
-        found = self._stage(views, symmetries=2, refine=False, whole=True)
-        assert found is not None
-        return found
+        """The picture as it is, mirrored, turned by quarters, at scales that it is likely to have."""
+        native = self._stage([(1.0, 0.0, self._kinds[0])], symmetries=2, refine=False, whole=True)
+        assert native is not None
+        if native.p_value > ENOUGH:
+            views = [(scale, 0.0, keyed) for scale in scales for keyed in self._kinds]
+            self._stage(views, symmetries=8, refine=False, whole=True)
+        assert self.best is not None
+        return self.best
 
     def lattice(self) -> Found | None:
         """Scales and angles at which the picture repeats, with all quarter turns."""

@@ -116,7 +116,8 @@ def _carriers(key: Key, side: int) -> Carriers:
 def _kinds(key: Key, side: int) -> tuple[Carriers, ...]:
     """What a picture of this size may bear: the pattern of its size, or of one that it is a part of."""
     sizes = (LARGE,) if side > 2 * LARGE else (LARGE, SMALL, LEAST)
-    return tuple(_carriers(key, size) for size in sizes)
+    native = _carriers(key, side)
+    return (native, *(keyed for keyed in (_carriers(key, size) for size in sizes) if keyed is not native))
 
 
 def _reductions(side: int) -> tuple[float, ...]:
