@@ -25,6 +25,7 @@ STEPS = 24
 CAUTION = 1.5
 PAYLOAD_WEIGHT = 0.5
 MOST_WEAKER = 6.0
+TOLERANCE = 0.02
 """How much unknown noise the ascent reckons with, as a multiple of the mean amplitude that it may add."""
 
 
@@ -153,14 +154,15 @@ def _tiled(tile: Array, shape: tuple[int, ...]) -> Array:
 
 def _add(pixels: Pixels, mark: Array, target: float) -> Pixels:
     """Add a mark, scaled so that the PSNR after rounding and clipping is the target."""
-    strength = 10 ** ((psnr(mark * 0, mark) - target) / 20) if mark.any() else 0.0
+    aim = target + TOLERANCE  # rounding must not take the result below the target
+    strength = 10 ** ((psnr(mark * 0, mark) - aim) / 20) if mark.any() else 0.0
     given = pixels.astype(np.float32)
     limit = 3 * strength
     result = pixels
     for _ in range(4):
         result = np.clip(np.rint(given + (np.float32(strength) * mark)[..., None]), 0, 255).astype(np.uint8)
-        off = psnr(pixels, result) - target
-        if abs(off) < 0.02 or not np.isfinite(off):
+        off = psnr(pixels, result) - aim
+        if abs(off) < TOLERANCE or not np.isfinite(off):
             break
         strength = min(strength * 10 ** (off / 20), limit)
     return result

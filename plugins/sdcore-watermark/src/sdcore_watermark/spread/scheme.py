@@ -61,8 +61,6 @@ class Spread(WatermarkScheme):
         """Look for the mark; ``search="auto"`` goes through scales and turns if the picture as it is has none."""
         import numpy as np
 
-        from .code import decode
-        from .correlate import soft_bits
         from .detecting import ENOUGH, Search
 
         if min(image.size) < 16:
@@ -82,8 +80,8 @@ class Spread(WatermarkScheme):
         payload: int | None = None
         guess: int | None = None
         confidence: tuple[float, ...] = ()
-        if (~best.keyed.sync).any():
-            read = decode(soft_bits(best.hit, best.keyed), best.keyed.check_mask)
+        read = best.read
+        if read is not None:
             confidence, guess = read.confidence, read.payload
             if read.checks and min(confidence) >= SURE and best.p_value <= 1e-3:
                 payload = read.payload
