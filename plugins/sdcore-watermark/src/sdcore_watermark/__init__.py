@@ -1,4 +1,4 @@
-"""Invisible watermarks and content credentials for sdcore."""
+"""Invisible watermarks for sdcore."""
 
 from __future__ import annotations
 
