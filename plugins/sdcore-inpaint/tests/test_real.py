@@ -79,8 +79,8 @@ def test_a_differential_mask_grades(mini: Engine, apple: Image.Image) -> None:
 
     graded = mini.generate(prompt, **fields, use=[Inpaint(mask=ramp, softness="differential")]).image
     change = greener(graded) - greener(apple)
-    assert change[0] + 20 < change[1]
-    assert change[1] + 20 < change[2]
+    assert change[0] + 10 < change[1]
+    assert change[1] + 10 < change[2]
     assert change[2] < change[3]
     # As a soft mask the same grey pulls back towards red in every step.
     soft = mini.generate(prompt, **fields, use=[Inpaint(mask=ramp, softness="soft")]).image

@@ -334,7 +334,7 @@ def test_files_of_the_installed_model(tmp_path: Path) -> None:
     if mini is None:
         pytest.skip("sdcore-mini is not installed")
     plan = open_checkpoint("mini").plan()
-    assert plan.modules["unet"]["conv_in"][1] == 4
+    assert plan.modules["unet"]["conv_in"][1] == 8
     assert (
         json.loads((Path(mini.path) / "unet" / "config.json").read_text())["layers_per_block"] == plan.layers_per_block
     )
