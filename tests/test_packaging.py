@@ -43,7 +43,12 @@ def test_torch_is_pinned_only_in_the_constraints() -> None:
 def test_no_file_holds_a_path_of_a_machine() -> None:
     suspicious = [f"/{name}/" for name in ("work", "root")]
     for path in ROOT.rglob("*"):
-        if path.suffix in (".py", ".md", ".toml", ".json") and not set(path.parts) & {".venv", ".git", "demo-out", "runs"}:
+        if path.suffix in (".py", ".md", ".toml", ".json") and not set(path.parts) & {
+            ".venv",
+            ".git",
+            "demo-out",
+            "runs",
+        }:
             text = path.read_text(errors="ignore")
             found = [part for part in suspicious if f'"{part}' in text or f" {part}" in text]
             assert not found, f"{path.relative_to(ROOT)} holds {found}"
