@@ -103,7 +103,7 @@ def _users(hook: str) -> str:
 def plugins_page() -> str:
     """Every plugin of this repository: what it is, its hooks, its options."""
     page = NOTE + (
-        "# Plugins\n\nWhat the packages of this repository bring, as `sdcore plugins info NAME` prints it for any plugin. "
+        "# Plugins\n\nWhat the packages of this repository bring, as `sdcore plugins info NAME` prints it for any. "
         'In Python `use=[Name(option=...)]`, on the command line `--use name:option=...`, in JSON `{"plugin": "name", '
         '"options": {...}}`.\n'
     )
