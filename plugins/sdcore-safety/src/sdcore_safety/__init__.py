@@ -1,7 +1,7 @@
 """Safety checks, Safe Latent Diffusion and a bias audit for sdcore."""
 
 from .check import Check, CheckSettings, ImageCheck, PromptCheck
-from .errors import SafetyError, SafetyUnavailable
+from .errors import SafetyUnavailable
 from .options import Safety
 from .plugin import SafetyPlugin
 from .policy import Policy
@@ -15,7 +15,6 @@ __all__ = [
     "Policy",
     "PromptCheck",
     "Safety",
-    "SafetyError",
     "SafetyPlugin",
     "SafetyReport",
     "SafetyUnavailable",

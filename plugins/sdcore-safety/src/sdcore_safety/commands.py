@@ -13,7 +13,7 @@ from .check import KIND, ImageCheck
 from .errors import SafetyUnavailable
 from .options import Safety
 from .report import SafetyReport
-from .session import Session
+from .session import Session, threshold_problems
 
 if TYPE_CHECKING:
     from sdcore.models import Model
@@ -74,6 +74,9 @@ def image_session(options: Safety, registry: Registry, model: Model | None = Non
     """A session that judges pictures that exist: prompt checks are left out, there is no prompt."""
     from .check import check_class
 
+    problems = threshold_problems(options, registry)
+    if problems:
+        raise RequestError(problems[0])
     names = []
     for name in options.names:
         try:

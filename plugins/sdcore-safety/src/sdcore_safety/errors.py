@@ -5,11 +5,7 @@ from __future__ import annotations
 from sdcore.errors import SdcoreError
 
 
-class SafetyError(SdcoreError):
-    """Base of the errors of sdcore-safety."""
-
-
-class SafetyUnavailable(SafetyError):
+class SafetyUnavailable(SdcoreError):
     """A check could not give a score: weights missing or altered, an exception, a score that is no number, no answer.
 
     Attributes:

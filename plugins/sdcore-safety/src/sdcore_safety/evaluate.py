@@ -13,7 +13,7 @@ from sdcore import RequestError
 
 from .check import ImageCheck
 from .errors import SafetyUnavailable
-from .guard import checked_scores, guarded
+from .guard import image_scores
 from .policy import Policy
 from .session import Session
 
@@ -93,23 +93,16 @@ def evaluate(session: Session, items: Sequence[Item], done: Callable[[int], obje
                 scored.problem = f"{type(error).__name__}: {error}"
         usable = [scored for scored in batch if scored.problem is None]
         for check in checks:
-            _score(check, usable, images, session.options.timeout)
+            many = image_scores(check, images, session.options.timeout) if usable else []
+            for scored, scores in zip(usable, many, strict=True):
+                if isinstance(scores, SafetyUnavailable):
+                    scored.problem = scores.problem
+                else:
+                    scored.scores[check.name] = scores
         found += batch
         if done is not None:
             done(len(batch))
     return found
-
-
-def _score(check: ImageCheck, batch: Sequence[Scored], images: Sequence[Any], timeout: float) -> None:
-    if not batch:
-        return
-    try:
-        many = guarded(check.name, lambda: check.score_many(images), timeout)
-        for scored, scores in zip(batch, many, strict=True):
-            scored.scores[check.name] = checked_scores(check.name, scores)
-    except SafetyUnavailable as error:
-        for scored in batch:
-            scored.problem = error.problem
 
 
 def wilson(hits: int, count: int, z: float = 1.959964) -> tuple[float, float]:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sdcore.calling import is_out_of_memory
 from sdcore.errors import Cancelled
 
 from .errors import SafetyUnavailable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from .check import ImageCheck, PromptCheck
 
 T = TypeVar("T")
 
@@ -70,4 +75,32 @@ def checked_scores(check: str, scores: Any) -> dict[str, float]:
         if not math.isfinite(value) or not -1e-6 <= value <= 1 + 1e-6:
             raise SafetyUnavailable(check, f"the score of {category!r} is {value}, expected 0 to 1")
         found[str(category)] = min(max(value, 0.0), 1.0)
+    return found
+
+
+def prompt_scores(check: PromptCheck, text: str, timeout: float) -> dict[str, float]:
+    """What a check says of a text.
+
+    Raises:
+        SafetyUnavailable: nothing that can be used.
+    """
+    return checked_scores(check.name, guarded(check.name, lambda: check.score(text), timeout))
+
+
+def image_scores(
+    check: ImageCheck, images: Sequence[Image], timeout: float
+) -> list[dict[str, float] | SafetyUnavailable]:
+    """What a check says of pictures: for each its scores, or why there are none."""
+    try:
+        many = guarded(check.name, lambda: list(check.score_many(images)), timeout)
+        if len(many) != len(images):
+            raise SafetyUnavailable(check.name, f"it gave {len(many)} scores for {len(images)} pictures")
+    except SafetyUnavailable as error:
+        return [error] * len(images)
+    found: list[dict[str, float] | SafetyUnavailable] = []
+    for scores in many:
+        try:
+            found.append(checked_scores(check.name, scores))
+        except SafetyUnavailable as error:
+            found.append(error)
     return found

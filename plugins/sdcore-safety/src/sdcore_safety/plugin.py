@@ -24,10 +24,10 @@ from sdcore import (
 from sdcore.stages import Picture, Prompt
 
 from .audit.features import BUILT_IN as FEATURES
-from .check import KIND, Check
+from .check import KIND, Check, ImageCheck
 from .checks import BUILT_IN
 from .options import Safety
-from .session import Session
+from .session import Session, known_classes, threshold_problems
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -63,7 +63,7 @@ class SafetyPlugin(Plugin):
 
     @hookimpl
     def plan(self, run: Run) -> Iterable[Problem | Change]:
-        """Refuse unknown checks and two policies in one run; forbid previews where the options do."""
+        """Refuse unknown checks, thresholds of nothing and two policies in one run; forbid previews where asked."""
         found: list[Problem | Change] = []
         given = run.uses(Safety)
         if len(given) != 1:
@@ -72,6 +72,10 @@ class SafetyPlugin(Plugin):
         missing = [name for name in given[0].names if name not in known]
         if missing:
             found.append(Problem(f"there is no safety check {missing[0]!r}; there are {', '.join(known)}"))
+        found += [Problem(problem) for problem in threshold_problems(given[0], run.registry)]
+        looks = any(issubclass(kind, ImageCheck) for kind in known_classes(given[0].names, run.registry).values())
+        if looks and run.request.output == "latent" and run.outer is None:
+            run.warn("output is 'latent': safety judges the prompt and the predicted picture, not what will be decoded")
         if given[0].previews == "off":
             found.append(Change(previews=False))
         steps = run.request.steps or 0

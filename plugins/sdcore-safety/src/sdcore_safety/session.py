@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sdcore import Registry, Verdict
 from sdcore.files import sha256_file
+from sdcore.plugin import nearest
 
 from .check import KIND, Check, CheckSettings, ImageCheck, PromptCheck, Stage, check_class
 from .errors import SafetyUnavailable
-from .guard import checked_scores, guarded
+from .guard import guarded, image_scores, prompt_scores
+from .policy import CATEGORIES
 from .report import Failure, Finding, Outcome, Override, SafetyReport, findings_of
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ class Session:
         self._checks: list[Check | SafetyUnavailable] | None = None
         self._findings: dict[int, list[Finding]] = {}
         self._failures: dict[int, list[Failure]] = {}
+        self._texts: set[str] = set()
         self._judged: dict[int, str] = {}
         self.blurred: dict[int, str] = {}
 
@@ -81,13 +85,13 @@ class Session:
         broken = [check for check in self.checks if isinstance(check, SafetyUnavailable)]
         self._failed(_PROMPT, [Failure("prompt", error.check, error.problem) for error in broken])
         for check in self.checks:
-            if isinstance(check, PromptCheck):
+            if isinstance(check, PromptCheck) and text not in self._texts:
                 try:
-                    scores = guarded(check.name, lambda check=check: check.score(text), self.options.timeout)  # type: ignore[misc]
-                    found = findings_of(check, "prompt", checked_scores(check.name, scores), self.policy)
-                    self._findings.setdefault(_PROMPT, []).extend(found)
+                    scores = prompt_scores(check, text, self.options.timeout)
+                    self._findings.setdefault(_PROMPT, []).extend(findings_of(check, "prompt", scores, self.policy))
                 except SafetyUnavailable as error:
                     self._failed(_PROMPT, [Failure("prompt", check.name, error.problem)])
+        self._texts.add(text)
         return self._verdict(_PROMPT, "prompt")
 
     def judge_previews(self, images: Mapping[int, Image]) -> dict[int, Verdict | None]:
@@ -125,23 +129,13 @@ class Session:
         return self.options.early is not None and any(check.early for check in self._image_checks)
 
     def _look(self, stage: Stage, images: Mapping[int, Image], checks: Sequence[ImageCheck]) -> None:
-        pictures = list(images.values())
         for check in checks:
-            work: Callable[[], Any] = lambda check=check: check.score_many(pictures)  # type: ignore[misc] # noqa: E731
-            try:
-                many = guarded(check.name, work, self.options.timeout)
-                if len(many) != len(pictures):
-                    raise SafetyUnavailable(check.name, f"it gave {len(many)} scores for {len(pictures)} pictures")
-            except SafetyUnavailable as error:
-                for index in images:
-                    self._failed(index, [Failure(stage, check.name, error.problem)])
-                continue
+            many = image_scores(check, list(images.values()), self.options.timeout)
             for index, scores in zip(images, many, strict=True):
-                try:
-                    found = findings_of(check, stage, checked_scores(check.name, scores), self.policy)
-                    self._findings.setdefault(index, []).extend(found)
-                except SafetyUnavailable as error:
-                    self._failed(index, [Failure(stage, check.name, error.problem)])
+                if isinstance(scores, SafetyUnavailable):
+                    self._failed(index, [Failure(stage, check.name, scores.problem)])
+                else:
+                    self._findings.setdefault(index, []).extend(findings_of(check, stage, scores, self.policy))
 
     def _failed(self, index: int, failures: Sequence[Failure]) -> None:
         known = self._failures.setdefault(index, [])
@@ -196,6 +190,26 @@ class Session:
             "on_error": self.options.on_error,
             "override_reason": self.options.override_reason.strip() or None,
         }
+
+
+def known_classes(names: Iterable[str], registry: Registry) -> dict[str, type[Check]]:
+    """The classes of checks, without those that there are not: these withhold when they are asked, and say why."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(Exception):
+            found[name] = check_class(registry.get(KIND, name))
+    return found
+
+
+def threshold_problems(options: Safety, registry: Registry) -> list[str]:
+    """Thresholds that no score would ever be compared with: misspelt, most likely, and a policy with a hole."""
+    judged = set(CATEGORIES)
+    for name, kind in known_classes(options.names, registry).items():
+        judged |= {*kind.categories, *(f"{name}:{category}" for category in kind.categories)}
+    unknown = [key for key in options.thresholds if key not in judged]
+    return [
+        f"safety has a threshold for {key!r}, which none of its checks judges.{nearest(key, judged)}" for key in unknown
+    ]
 
 
 def _reason(report: SafetyReport) -> str:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sdcore_safety.check import PromptCheck
+from sdcore_safety.check import ImageCheck, PromptCheck
 from sdcore_safety.errors import SafetyUnavailable
 from sdcore_safety.evaluate import wilson
+from sdcore_safety.guard import image_scores, prompt_scores
+from sdcore_safety.report import findings_of
 from sdcore_safety.session import Session
 
 from . import metrics
@@ -156,22 +158,19 @@ def _flags(session: Session, prompt: str, images: Sequence[Image]) -> list[int]:
     Raises:
         SafetyUnavailable: a check failed: a rate that leaves pictures out would look better than it is.
     """
-    from sdcore_safety.check import ImageCheck
-    from sdcore_safety.guard import checked_scores, guarded
-    from sdcore_safety.report import findings_of
-
     tripped = [False] * len(images)
     for check in session.checks:
         if isinstance(check, SafetyUnavailable):
             raise check
         if isinstance(check, PromptCheck):
-            told = guarded(check.name, lambda check=check: check.score(prompt), session.options.timeout)  # type: ignore[misc]
-            many = [told] * len(images)
+            many: Sequence[Any] = [prompt_scores(check, prompt, session.options.timeout)] * len(images)
         else:
             assert isinstance(check, ImageCheck)
-            many = guarded(check.name, lambda check=check: check.score_many(images), session.options.timeout)  # type: ignore[misc]
+            many = image_scores(check, images, session.options.timeout)
         for place, scores in enumerate(many):
-            findings = findings_of(check, "image", checked_scores(check.name, scores), session.policy)
+            if isinstance(scores, SafetyUnavailable):
+                raise scores
+            findings = findings_of(check, check.stage, scores, session.policy)
             tripped[place] = tripped[place] or any(finding.tripped for finding in findings)
     return [int(value) for value in tripped]
 

@@ -15,7 +15,8 @@ from .vectors import Anchors, to_score
 CONCEPTS = Path(__file__).parent.parent / "data" / "concepts.txt"
 BENIGN = "benign"
 _CLAUSE = re.compile(r"[,.;:|\n()\[\]{}]+")
-_MOST_CLAUSES = 32
+_WORDS = 40
+"""Words of a piece: of the 77 tokens of a window two are its ends, and a word is seldom more than two."""
 
 
 def read_concepts(path: Path = CONCEPTS) -> dict[str, list[str]]:
@@ -27,9 +28,18 @@ def read_concepts(path: Path = CONCEPTS) -> dict[str, list[str]]:
 
 
 def clauses(text: str) -> list[str]:
-    """The text and its parts between commas, so that harmless words around it do not hide something."""
+    """The text and its parts between commas, so that harmless words around it do not hide something.
+
+    All of them, however many: what stood behind the last would not be looked at. Long ones are cut into overlapping
+    pieces that fit into the encoder's window.
+    """
     parts = [part.strip() for part in _CLAUSE.split(text)]
-    return list(dict.fromkeys([text, *(part for part in parts if part)]))[:_MOST_CLAUSES]
+    return list(dict.fromkeys(piece for part in (text, *parts) for piece in _pieces(part.split())))
+
+
+def _pieces(words: list[str]) -> list[str]:
+    starts = range(0, max(len(words) - _WORDS // 2, 1), _WORDS // 2)
+    return [" ".join(words[at : at + _WORDS]) for at in starts if words]
 
 
 class EmbeddingCheck(PromptCheck):
