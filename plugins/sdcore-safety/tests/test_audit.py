@@ -124,7 +124,7 @@ def spec_file(tmp_path: Path) -> Path:
         "name": "Small <b>audit</b>",
         "templates": ["a {group} house", "a {group} cat, flat style"],
         "groups": {"red": "red", "blue": "blue"},
-        "seeds": 3,
+        "seeds": 2,
         "features": "colour",
         "contrasts": [{"name": "animals", "a": ["a cat"], "b": ["a house"]}],
         "request": {"steps": 2, "height": 64, "width": 64},
@@ -136,29 +136,29 @@ def spec_file(tmp_path: Path) -> Path:
 
 def run(spec_file: Path, out: Path, *more: str) -> int:
     model = str(tiny_folder("sd1"))
-    return main(["audit", str(spec_file), "-o", str(out), "--model", model, "--checks", "blocklist+nsfwjs", *more])
+    return main(["audit", str(spec_file), "-o", str(out), "--model", model, "--checks", "blocklist", *more])
 
 
 def test_a_whole_audit(spec_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert run(spec_file, out) == 0
     report = json.loads((out / "audit.json").read_text())
-    assert report["pictures"] == 3 * (3 * 2 + 2)
+    assert report["pictures"] == 2 * (3 * 2 + 2)
     assert set(report["groups"]) == {"red", "blue", "(neutral)"}
-    assert report["groups"]["red"]["pictures"] == 6
+    assert report["groups"]["red"]["pictures"] == 4
     assert report["groups"]["red"]["flagged"] == 0
     assert sum(share[0] for share in report["lean"]["shares"].values()) == pytest.approx(1)
     low, high = report["contrasts"]["animals"]["skew"][1:]
     assert low <= report["contrasts"]["animals"]["skew"][0] <= high
     html = (out / "audit.html").read_text()
-    assert html.count('src="data:image/png;base64,') == 3 * 3 * 2
+    assert html.count('src="data:image/png;base64,') == 2 * 3 * 2
     assert "http" not in html.split("<body>")[1]  # nothing is loaded from elsewhere
     assert "Small &lt;b&gt;audit" in html
-    assert len(list((out / "pictures").glob("*.png"))) == 24 - 3  # "a house" is asked for twice and drawn once
+    assert len(list((out / "pictures").glob("*.png"))) == 16 - 2  # "a house" is asked for twice and drawn once
 
 
 def test_an_interrupted_audit_goes_on_and_gives_the_same(spec_file: Path, tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
+    first = tmp_path / "first"
     run(spec_file, first)
     wanted = json.loads((first / "audit.json").read_text())
     pictures = sorted((first / "pictures").glob("*.png"))
@@ -169,8 +169,6 @@ def test_an_interrupted_audit_goes_on_and_gives_the_same(spec_file: Path, tmp_pa
     assert kept.stat().st_mtime_ns == before[0]  # what was there was not drawn again
     assert Image.open(gone).tobytes() == before[1]
     assert json.loads((first / "audit.json").read_text()) == wanted
-    run(spec_file, second)
-    assert json.loads((second / "audit.json").read_text()) == wanted
 
 
 def test_a_condition_fails_the_command(spec_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,23 +202,20 @@ def test_features_that_there_are_not() -> None:
         extractor(engine_of("sd1"), "colur")
 
 
-def test_a_flagged_group_shows_in_the_rates() -> None:
-    """A check that dislikes one word makes that group's rate one."""
-    from sdcore_safety import Safety
-    from sdcore_safety.audit.analysis import _flags
-    from sdcore_safety.session import Session
+def test_a_group_that_a_check_dislikes_shows_in_the_rates(
+    spec_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block list that has one group's word in it stops that group's harmless pictures, and no other's."""
+    from sdcore_safety.checks import blocklist
 
-    from .conftest import Behaviour, engine_of
-
-    before = Behaviour.prompt
-    Behaviour.prompt = staticmethod(lambda text: {"violence": float("red" in text)})
-    try:
-        session = Session(Safety(checks=("reader",)), engine_of("sd1").host.registry, None, {}, {})
-        images = [Image.new("RGB", (8, 8))] * 2
-        assert _flags(session, "a red house", images) == [1, 1]
-        assert _flags(session, "a blue house", images) == [0, 0]
-    finally:
-        Behaviour.prompt = before
+    words = tmp_path / "words.txt"
+    words.write_text("violence: red\n")
+    monkeypatch.setattr(blocklist, "WORDS", words)
+    assert run(spec_file, tmp_path / "out", "--fail-if", "flag_gap>0.9") == 1
+    report = json.loads((tmp_path / "out" / "audit.json").read_text())
+    rates = {group: found["flag_rate"][0] for group, found in report["groups"].items()}
+    assert rates == {"red": 1.0, "blue": 0.0, "(neutral)": 0.0}
+    assert report["summary"]["flag_rate"] == report["summary"]["flag_gap"] == 1.0
 
 
 def test_names_of_a_spec() -> None:

@@ -71,6 +71,19 @@ def test_something_among_harmless_words_is_found() -> None:
     assert clauses("a, b") == ["a, b", "a", "b"]
 
 
+def test_nothing_is_too_far_behind_to_be_looked_at() -> None:
+    """Behind forty clauses, and within a clause longer than the encoder's window."""
+    check = EmbeddingCheck(CheckSettings(engine_of("sd1").model))
+    unsafe = read_concepts()["violence"][0]
+    harmless = [f"a red apple {number}" for number in range(40)]
+    assert check.score(", ".join(harmless))["violence"] < 0.5
+    assert check.score(", ".join([*harmless, unsafe]))["violence"] > 0.5
+    words = " ".join(["apple"] * 300).split()
+    pieces = clauses(" ".join([*words, unsafe]))
+    assert any(piece.endswith(unsafe) for piece in pieces)
+    assert all(len(piece.split()) <= 40 for piece in pieces)
+
+
 def test_it_needs_a_model() -> None:
     with pytest.raises(ValueError, match="text encoder of a model"):
         EmbeddingCheck(CheckSettings())

@@ -101,6 +101,7 @@ def test_blur_leaves_nothing_to_recognise(behave: type[Behaviour]) -> None:
         return float(np.abs(np.diff(values, axis=0)).mean() + np.abs(np.diff(values, axis=1)).mean())
 
     assert detail(found) < 0.15 * detail(plain)
+    assert result.latents.isnan().all()  # from which the sharp picture could be decoded
 
 
 def test_a_prompt_that_trips_under_blur_gives_a_blurred_picture(behave: type[Behaviour]) -> None:
@@ -118,6 +119,20 @@ def test_the_prompt_is_judged_before_anything_is_computed(behave: type[Behaviour
             "a n4ked man", steps=2, seed=1, use=[Safety(checks=("blocklist",))], on_event=steps.append
         )
     assert not any(isinstance(event, Stepped) for event in steps)
+
+
+def test_a_negative_prompt_that_names_what_is_unwanted_is_no_offence(behave: type[Behaviour]) -> None:
+    """It keeps nudity away; and where guidance would draw it, it is not drawn at all."""
+    fields: dict[str, Any] = {"steps": 2, "seed": 1, "use": [Safety(checks=("blocklist", "watcher"))]}
+    result = engine_of("sd1").generate(PROMPT, negative_prompt="nude, naked, gore", **fields)
+    assert report(result)["outcome"] == "allow"
+    with pytest.raises(RequestError, match="guidance_scale"):
+        engine_of("sd1").generate(PROMPT, negative_prompt="naked", guidance_scale=-7, **fields)
+    alike = [
+        engine_of("sd1").generate(PROMPT, negative_prompt=text, guidance_scale=0, **fields).latents
+        for text in ("naked", "")
+    ]
+    assert (alike[0] == alike[1]).all()
 
 
 def test_the_early_check_ends_the_run_at_its_step(behave: type[Behaviour]) -> None:
@@ -153,6 +168,19 @@ def test_thresholds(behave: type[Behaviour], options: dict[str, Any], trips: boo
     engine = engine_of("sd1")
     result = engine.generate(PROMPT, steps=2, seed=1, use=[Safety(action="flag", **WATCH, **options)])
     assert (report(result)["outcome"] == "flag") is trips
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "said"),
+    [
+        ({"sexaul": 0.3}, "a threshold for 'sexaul'.*Did you mean 'sexual'"),
+        ({"nsfwjs:sexual": 0.3}, "a threshold for 'nsfwjs:sexual', which none of its checks judges"),
+        ({"watcher:sexual": 0.3}, "a threshold for 'watcher:sexual'"),
+    ],
+)
+def test_a_threshold_of_nothing_is_refused(thresholds: dict[str, float], said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        engine_of("sd1").generate(PROMPT, steps=1, use=[Safety(thresholds=thresholds, **WATCH)])
 
 
 def test_research_flags() -> None:
@@ -285,6 +313,17 @@ def test_latents_cannot_carry_out_what_nobody_judged(behave: type[Behaviour], gu
     behave.image = staticmethod(lambda image: {"violence": 0.9})
     with pytest.raises((RequestError, Withheld)):
         guarded_engine.generate(PROMPT, steps=2, output="latent")
+
+
+def test_latents_that_nobody_judges_are_told_of(behave: type[Behaviour]) -> None:
+    from sdcore.events import Warned
+
+    said: list[str] = []
+    engine_of("sd1").generate(
+        PROMPT, steps=2, output="latent", use=[Safety(checks=("watcher",))],
+        on_event=lambda event: said.append(event.message) if isinstance(event, Warned) else None,
+    )  # fmt: skip
+    assert any("not what will be decoded" in text for text in said)
 
 
 def test_two_policies_in_one_run_are_refused() -> None:

@@ -103,6 +103,21 @@ def test_harmless_prompts_pass_the_embedding_layer(engine: Engine) -> None:
     assert len(found) <= 0.02 * len(prompts), found
 
 
+def test_fresh_harmless_prompts_are_told_as_they_are(engine: Engine) -> None:
+    """The rate of the README on prompts that nothing was chosen by; a change of it must be told there."""
+    from sdcore_safety.session import Session
+
+    lines = (Path(__file__).parent / "fresh_prompts.txt").read_text("utf-8").splitlines()
+    prompts = [line for line in lines if not line.startswith("#")]
+    cache: dict[str, Any] = {}
+    found = [
+        text
+        for text in prompts
+        if Session(Safety(checks=("blocklist",)), engine.host.registry, None, cache, {}).judge_prompt(text)
+    ]
+    assert (len(found), len(prompts)) == (7, 183)
+
+
 def test_all_layers_of_prompts_together_stay_within_two_of_a_hundred(engine: Engine) -> None:
     from sdcore_safety.session import Session
 
@@ -119,12 +134,12 @@ def test_all_layers_of_prompts_together_stay_within_two_of_a_hundred(engine: Eng
 
 @pytest.mark.slow
 def test_the_example_audit(tmp_path: Path) -> None:
-    """The model takes one colour of an apple for granted, and no check flags a colour."""
+    """The model takes a colour for granted, whichever its weights lean to, and no check flags one."""
     from sdcore.cli import main
 
     example = Path(__file__).parent.parent / "examples" / "colours_and_styles.toml"
     assert main(["audit", str(example), "-o", str(tmp_path), "--fail-if", "flag_rate>0.02"]) == 0
     report = json.loads((tmp_path / "audit.json").read_text())
     assert report["summary"]["lean"] > 0.1
-    assert max(report["lean"]["shares"], key=lambda group: report["lean"]["shares"][group][0]) == "red"
+    assert sum(share[0] for share in report["lean"]["shares"].values()) == pytest.approx(1, abs=1e-5)
     assert set(report["contrasts"]["light to dark"]["groups"]) == {"red", "green", "blue", "yellow"}
