@@ -127,7 +127,7 @@ def spec_file(tmp_path: Path) -> Path:
         "seeds": 2,
         "features": "colour",
         "contrasts": [{"name": "animals", "a": ["a cat"], "b": ["a house"]}],
-        "request": {"steps": 2, "height": 64, "width": 64},
+        "request": {"steps": 1, "height": 32, "width": 32},
     }
     file = tmp_path / "spec.json"
     file.write_text(json.dumps(values))

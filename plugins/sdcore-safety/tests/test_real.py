@@ -43,15 +43,15 @@ def test_the_plugin_is_conformant() -> None:
 
 def test_off_is_bit_identical_to_not_installed(engine: Engine) -> None:
     with Engine.load(plugins=[]) as bare:
-        plain = bare.generate(PROMPT, seed=3, steps=6)
-    found = engine.generate(PROMPT, seed=3, steps=6, use=[Safety()])
+        plain = bare.generate(PROMPT, seed=3, steps=3)
+    found = engine.generate(PROMPT, seed=3, steps=3, use=[Safety()])
     assert torch.equal(found.latents, plain.latents)
     assert found.image.tobytes() == plain.image.tobytes()
 
 
 def test_every_layer_together(engine: Engine) -> None:
     safety = Safety(profile="strict", sld="max", projection=1.0)
-    result = engine.generate(PROMPT, seeds=(3, 4), steps=6, use=[safety])
+    result = engine.generate(PROMPT, seeds=(3, 4), steps=4, use=[safety])
     for reports in result.reports:
         found: dict[str, Any] = dict(reports["safety"]["report"])
         assert found["outcome"] == "allow"
@@ -81,7 +81,7 @@ def test_sld_draws_away_from_its_concept(engine: Engine) -> None:
         values = np.stack([np.asarray(image, float) for image in result.images])
         return float((values[..., 0] - values[..., 1:].mean(-1)).clip(0).mean())
 
-    fields: dict[str, Any] = {"seeds": tuple(range(4)), "steps": 12}
+    fields: dict[str, Any] = {"seeds": tuple(range(3)), "steps": 8}
     plain = red(engine.generate(prompt, **fields))
     away = red(engine.generate(prompt, use=[safety], **fields))
     assert away < 0.7 * plain
@@ -90,17 +90,6 @@ def test_sld_draws_away_from_its_concept(engine: Engine) -> None:
 def test_a_prompt_that_is_a_concept_is_withheld_by_its_meaning(engine: Engine) -> None:
     with pytest.raises(Withheld, match="embedding"):
         engine.generate("a mutilated corpse", seed=1, steps=2, use=[Safety(checks=("embedding",))])
-
-
-def test_harmless_prompts_pass_the_embedding_layer(engine: Engine) -> None:
-    from sdcore_safety.check import CheckSettings
-    from sdcore_safety.checks.embedding import EmbeddingCheck
-
-    lines = (Path(__file__).parent / "benign_prompts.txt").read_text("utf-8").splitlines()
-    prompts = [line for line in lines if not line.startswith("#")]
-    check = EmbeddingCheck(CheckSettings(engine.model))
-    found = [text for text in prompts if max(check.score(text).values()) >= 0.5]
-    assert len(found) <= 0.02 * len(prompts), found
 
 
 def test_fresh_harmless_prompts_are_told_as_they_are(engine: Engine) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from sdcore import Run
     from sdcore.models import Model
+
+BATCH = 16
 
 
 def conditioning_of(run: Run, text: str, tokens: int | None = None) -> tuple[Conditioning, tuple[str, ...]]:
@@ -63,31 +65,30 @@ def _encode(family: Any, encoder: Any, window: tuple[list[int], list[int]]) -> T
 def text_vectors(model: Model, texts: Sequence[str]) -> Tensor:
     """One vector for each text: what the last text encoder holds at the end token, float32 (texts, width).
 
-    Texts are encoded without padding, which an encoder that looks backwards only cannot see: a short phrase costs a
-    tenth of a window.
+    Texts are padded to the longest beside them, not to a whole window: an encoder that looks backwards only cannot see
+    what stands behind the end, and a short phrase costs a tenth of a window.
     """
     import torch
 
     tokenizer = model.tokenizers[-1]
     encoder: Any = model.text_encoders[-1]
-    by_length: dict[int, list[int]] = {}
+    end = tokenizer.eos_token_id
     ids = []
-    for place, text in enumerate(texts):
+    for text in texts:
         window, mask = token_windows(tokenizer, text, "cut")[0][0]
         ids.append(window[: sum(mask)])
-        by_length.setdefault(len(ids[-1]), []).append(place)
-    found: list[Tensor | None] = [None] * len(texts)
+    places = sorted(range(len(ids)), key=lambda place: len(ids[place]))
+    found: list[Tensor | None] = [None] * len(ids)
     with torch.no_grad():
-        for places in by_length.values():
-            for part in _parts(places, 16):
-                output: Any = encoder(torch.tensor([ids[place] for place in part], device=encoder.device))
-                vectors = getattr(output, "text_embeds", None)
-                if vectors is None:
-                    vectors = output.last_hidden_state[:, -1]
-                for place, vector in zip(part, vectors.float(), strict=True):
-                    found[place] = vector
+        for at in range(0, len(places), BATCH):
+            part = places[at : at + BATCH]
+            longest = len(ids[part[-1]])
+            rows = torch.tensor([ids[place] + [end] * (longest - len(ids[place])) for place in part])
+            output: Any = encoder(rows.to(encoder.device))
+            vectors = getattr(output, "text_embeds", None)
+            if vectors is None:
+                ends = [len(ids[place]) - 1 for place in part]
+                vectors = output.last_hidden_state[range(len(part)), ends]
+            for place, vector in zip(part, vectors.float(), strict=True):
+                found[place] = vector
     return torch.stack([vector for vector in found if vector is not None])
-
-
-def _parts(places: list[int], size: int) -> Iterable[list[int]]:
-    return (places[at : at + size] for at in range(0, len(places), size))
