@@ -65,8 +65,8 @@ def _encode(family: Any, encoder: Any, window: tuple[list[int], list[int]]) -> T
 def text_vectors(model: Model, texts: Sequence[str]) -> Tensor:
     """One vector for each text: what the last text encoder holds at the end token, float32 (texts, width).
 
-    Texts are padded to the longest beside them, not to a whole window: an encoder that looks backwards only cannot see
-    what stands behind the end, and a short phrase costs a tenth of a window.
+    Texts go through the encoder with others of about their length, padded to the longest of these and not to a whole
+    window: an encoder that looks backwards only cannot see what stands behind the end.
     """
     import torch
 
@@ -77,11 +77,9 @@ def text_vectors(model: Model, texts: Sequence[str]) -> Tensor:
     for text in texts:
         window, mask = token_windows(tokenizer, text, "cut")[0][0]
         ids.append(window[: sum(mask)])
-    places = sorted(range(len(ids)), key=lambda place: len(ids[place]))
     found: list[Tensor | None] = [None] * len(ids)
     with torch.no_grad():
-        for at in range(0, len(places), BATCH):
-            part = places[at : at + BATCH]
+        for part in _batches([len(row) for row in ids]):
             longest = len(ids[part[-1]])
             rows = torch.tensor([ids[place] + [end] * (longest - len(ids[place])) for place in part])
             output: Any = encoder(rows.to(encoder.device))
@@ -92,3 +90,14 @@ def text_vectors(model: Model, texts: Sequence[str]) -> Tensor:
             for place, vector in zip(part, vectors.float(), strict=True):
                 found[place] = vector
     return torch.stack([vector for vector in found if vector is not None])
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Places by length, shortest first: at most :data:`BATCH` at once, none more than three times as long as one."""
+    found: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        if found and len(found[-1]) < BATCH and lengths[place] <= 3 * lengths[found[-1][0]]:
+            found[-1].append(place)
+        else:
+            found.append([place])
+    return found
