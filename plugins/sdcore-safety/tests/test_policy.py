@@ -19,7 +19,7 @@ from sdcore import Engine, RequestError, Withheld
 from sdcore.events import Finished, Stepped
 from sdcore.testing.tiny import tiny_folder
 
-from .conftest import PROMPT, Behaviour, Company, engine_of
+from .conftest import PROMPT, Behaviour, Company, Watcher, engine_of
 
 WATCH: dict[str, Any] = {"checks": ("watcher",), "early": None}
 
@@ -225,6 +225,12 @@ def test_a_check_that_fails_withholds(behave: type[Behaviour], fault: str, where
     assert said in verdict.reason
     assert verdict.details["report"]["outcome"] == "error"
     assert verdict.details["report"]["failures"][0]["stage"] == where
+
+
+def test_a_check_that_leaves_a_picture_out_withholds(behave: type[Behaviour], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Watcher, "score_many", lambda self, images: [{"violence": 0.0}] * (len(images) - 1))
+    with pytest.raises(Withheld, match="it gave 0 scores for 1 pictures"):
+        engine_of("sd1").generate(PROMPT, steps=2, seed=1, use=[Safety(**WATCH)])
 
 
 @pytest.mark.parametrize(
