@@ -29,6 +29,7 @@ OTHER_PROGRAMS = ("pip", "make", "git", "cd", "python", "pytest", "npm", "curl",
 SHORTER = {
     "train": ["--steps", "2"],
     "train dreambooth": ["--class-count", "2"],
+    "train pivotal": ["--class-count", "2"],
     "watermark bench": ["--schemes", "spread", "--search", "fast", "--limit", "1"],
 }
 """Appended to what begins so: argparse takes the last of a flag that is given twice."""
@@ -37,12 +38,14 @@ pytestmark = pytest.mark.slow
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """The sdcore commands of a page, as arguments."""
+    """The sdcore commands of a page, as arguments; what an `echo` between them says is written."""
     text = re.sub(r"^<!-- not run: .+? -->\n```sh\n.*?^```", "", page.read_text(), flags=re.M | re.S)
     for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
-            if words[:1] == ["sdcore"]:
+            if words[:1] == ["echo"] and words[-2] == ">":
+                Path(words[-1]).write_text(" ".join(words[1:-2]) + "\n")
+            elif words[:1] == ["sdcore"]:
                 yield words[1:]
             elif words and words[0] not in OTHER_PROGRAMS:
                 pytest.fail(f"{page.relative_to(ROOT)}: `{line}` is neither sdcore nor one of {OTHER_PROGRAMS}")
@@ -65,7 +68,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "photos").mkdir()
     for number in range(4):
         photo.rotate(20 * number).save(tmp_path / "photos" / f"{number}.png")
-        (tmp_path / "photos" / f"{number}.txt").write_text("a red box")
+        (tmp_path / "photos" / f"{number}.txt").write_text("a [token] box")
     for name in ("sd15", "mini", "model-folder"):
         (tmp_path / name).symlink_to(files("sdcore_mini") / "data", target_is_directory=True)
     for name in ("canny-folder", "inpaint-net"):
