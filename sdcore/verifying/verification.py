@@ -43,7 +43,9 @@ class Verification:
     def of(cls, subject: Subject, findings: Mapping[str, Finding]) -> Verification:
         """From a picture and what was found about it."""
         verdict, small = overall(findings), small_jpeg(subject.image)
-        return cls(subject.name, subject.sha256, subject.format, subject.image.size, verdict, dict(findings), small)
+        # What decides comes first.
+        findings = dict(sorted(findings.items(), key=lambda item: (not item[1].signed, item[0])))
+        return cls(subject.name, subject.sha256, subject.format, subject.image.size, verdict, findings, small)
 
     @property
     def trusted(self) -> bool:

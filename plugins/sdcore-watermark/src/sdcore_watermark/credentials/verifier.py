@@ -11,6 +11,7 @@ from sdcore import Asset, Options, RequestError
 from sdcore.verifying import Finding, Subject, Verdict
 
 from .extra import needed, read_pem
+from .manifest import GENERATION
 from .reading import Manifests, read_manifests
 from .store import MAX_MANIFEST, Store
 from .telling import facts, history, signer
@@ -25,6 +26,9 @@ SUMMARIES: dict[Verdict, str] = {
     "recovered-untrusted": "found again through the watermark: signed by {signer}, for whom no anchor vouches; the "
     "pixels are not those that were signed",
 }
+
+
+RANKS: tuple[Verdict, ...] = ("trusted", "valid-untrusted", "recovered", "recovered-untrusted")
 
 
 class VerifyCredentials(Options):
@@ -60,12 +64,15 @@ def check(subject: Subject, options: VerifyCredentials | None) -> Finding:
     found = read_manifests(subject.data, subject.mime_type, anchors)
     if isinstance(found, Manifests) and found.verdict != "invalid":
         return _finding(found, found.verdict, subject, _leads(found, mark))
+    fitting = []
     for manifest in _candidates(options, mark, beside):
         other = read_manifests(subject.data, subject.mime_type, anchors, manifest)
-        if isinstance(other, Manifests):
-            verdict = _recovered(other, mark)
-            if verdict is not None:
-                return _finding(other, verdict, subject, {})
+        verdict = _recovered(other, mark) if isinstance(other, Manifests) else None
+        if isinstance(other, Manifests) and verdict is not None:
+            fitting.append((RANKS.index(verdict), other))
+    if fitting:
+        rank, best = min(fitting, key=lambda one: one[0])  # of equals the newest
+        return _finding(best, RANKS[rank], subject, _others([one for _, one in fitting]))
     if isinstance(found, Manifests):
         return _finding(found, "invalid", subject, _leads(found, mark))
     if isinstance(found, str):
@@ -115,6 +122,12 @@ def _bound(manifests: Manifests, mark: Mark | None) -> bool:
     from .manifest import bound_value
 
     return mark is not None and (mark[0], bound_value(mark[1], mark[2])) in manifests.bindings()
+
+
+def _others(fitting: list[Manifests]) -> dict[str, str]:
+    """A warning where manifests of several pictures fit: one payload may have been put into many."""
+    pictures = {str(one.assertion(GENERATION).get("pixels_sha256")) for one in fitting}
+    return {} if len(pictures) < 2 else {"ambiguous": f"{len(pictures)} pictures bear this mark; this is the newest"}
 
 
 def _leads(found: Manifests, mark: Mark | None) -> dict[str, str]:
