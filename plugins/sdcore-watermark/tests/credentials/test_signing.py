@@ -79,7 +79,12 @@ def with_text(data: bytes) -> bytes:
 
 # What changed -> (verdict, code). The codes are those of C2PA's list.
 TAMPERED: dict[str, tuple[str, Callable[[bytes], bytes], str, str]] = {
-    "pixels of a PNG": ("PNG", lambda d: flipped(d, d.rindex(b"IDAT") + 2000), "altered", "assertion.dataHash.mismatch"),
+    "pixels of a PNG": (
+        "PNG",
+        lambda d: flipped(d, d.rindex(b"IDAT") + 2000),
+        "altered",
+        "assertion.dataHash.mismatch",
+    ),
     "pixels of a JPEG": ("JPEG", lambda d: flipped(d, len(d) - 40), "altered", "assertion.dataHash.mismatch"),
     "bytes appended": ("PNG", lambda d: d + b"more", "altered", "assertion.dataHash.mismatch"),
     "text added": ("PNG", with_text, "altered", "assertion.dataHash.mismatch"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 from pydantic import Field
 
@@ -43,6 +44,7 @@ class VerifyCredentials(Options):
     )
     key: Asset | None = Field(default=None, description="watermark key, to find lost credentials in the store")
     scheme: str = Field(default="spread", description="watermark scheme")
+    search: Literal["fast", "auto"] = Field(default="auto", description="fast: no scales and turns of the mark")
 
 
 def check(subject: Subject, options: VerifyCredentials | None) -> Finding:
@@ -95,7 +97,7 @@ def _mark(subject: Subject, options: VerifyCredentials) -> Mark | None:
 
     from .manifest import algorithm
 
-    found = detect(subject.image, Key.load(options.key), options.scheme)
+    found = detect(subject.image, Key.load(options.key), options.scheme, options.search)
     if not found.found() or found.payload is None:
         return None
     return algorithm(options.scheme), found.key_id, f"{found.payload:08x}"
