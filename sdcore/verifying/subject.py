@@ -66,7 +66,7 @@ def read_subject(
         raise ImageError(f"picture: a {type(source).__name__} is no file: give a path or the bytes of a file")
     if len(data) > max_bytes:
         raise ImageError(f"picture: {name} has more than {max_bytes:,} bytes, which is the most that is read")
-    image = load_image(data, max_pixels=max_pixels, name=name)
+    image = load_image(data, max_pixels=max_pixels, name="picture" if source is data else name)
     return Subject(name, data, _format(data), image)
 
 
