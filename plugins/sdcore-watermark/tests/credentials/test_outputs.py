@@ -128,6 +128,13 @@ def test_the_command_line(files: dict[str, str], key: Key, tmp_path: Path, capsy
         assert "VALID-UNTRUSTED" in capsys.readouterr().out
 
 
+def test_a_mark_without_payload_is_not_kept_and_that_is_told(application: Application) -> None:
+    told: list[str] = []
+    small = application.engine.generate("a cat", on_event=lambda e: told.append(getattr(e, "message", "")), **FAST)
+    small.pictures[0].encode("png")
+    assert any("not kept in the store" in text for text in told)
+
+
 def test_a_request_cannot_get_around_the_policy(application: Application, signed_by: dict[str, str]) -> None:
     with pytest.raises(RequestError, match="set by the application"):
         application.engine.generate("a cat", use=[Credentials(**signed_by, previews="allow")], **FAST)

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .development import write_chains as write_chains
     from .existing import sign_file as sign_file
     from .options import Credentials as Credentials
     from .plugin import CredentialsPlugin as CredentialsPlugin
@@ -25,6 +26,7 @@ _HOME = {
     "VerifyCredentials": "verifier",
     "register_signer": "signers",
     "sign_file": "existing",
+    "write_chains": "development",
 }
 
 __all__ = [*sorted(_HOME)]

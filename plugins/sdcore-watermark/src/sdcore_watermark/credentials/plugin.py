@@ -181,11 +181,14 @@ def _seal(run: Run, options: Credentials, prepared: Prepared, args: SerializeArg
     signed = sign(data, mime_type, made, prepared.signer, prepared.parent, options.timestamp_url, options.timestamp)
     if signed.unstamped:
         run.warn(f"signed without a time-stamp: {signed.unstamped}")
-    mark = record.metadata.get("watermark", {})
-    if options.store is not None and binding(mark) is not None:
+    if options.store is not None:
         from .store import Store
 
-        Store(options.store).add(mark["key_id"], mark["payload"], signed.manifest)
+        mark = record.metadata.get("watermark", {})
+        if binding(mark) is not None:
+            Store(options.store).add(mark["key_id"], mark["payload"], signed.manifest)
+        else:
+            run.warn("a manifest is not kept in the store: the picture's watermark bears no payload to find it by")
     return signed.data
 
 
