@@ -108,6 +108,21 @@ def test_the_input_picture_keeps_its_credentials(
         assert [parent.verdict for parent in one.parents] == ["valid-untrusted" if signed else "none"]
 
 
+def test_a_thumbnail_of_the_input_picture_on_the_page(
+    tiny: Engine, signed_by: dict[str, str], picture: Callable[[str], bytes]
+) -> None:
+    def told(**more: Any) -> tuple[bytes, int]:
+        use = [Credentials(**signed_by, **more)]
+        data = tiny.generate("a dog", image=picture("PNG"), use=use, **AGAIN).pictures[0].encode("png")
+        found = verify(data, host=tiny.host)
+        return found.findings["credentials"].history[0].parents[0].thumbnail, found.to_html().count("<img")
+
+    assert told() == (b"", 2)  # the picture, at the top and in its history
+    thumbnail, images = told(input_thumbnail=True)
+    assert Image.open(io.BytesIO(thumbnail)).size == (64, 64)
+    assert images == 3
+
+
 def test_an_input_picture_that_was_altered_is_told_as_such(
     tiny: Engine, files: dict[str, str], signed_by: dict[str, str], tmp_path: Path
 ) -> None:

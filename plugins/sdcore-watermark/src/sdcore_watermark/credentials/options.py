@@ -45,6 +45,10 @@ class Credentials(Options):
         description="folder that keeps manifests by their watermark, so that they are found when a file lost its",
     )
     title: str | None = Field(default=None, max_length=200, description="title in the manifest")
+    input_thumbnail: bool = Field(
+        default=False,
+        description="put a small copy of the input picture into the manifest, for pages that show history",
+    )
     latent_output: Literal["refuse", "allow"] = Field(
         default="refuse", description="whether output=latent, which cannot be signed, is allowed"
     )

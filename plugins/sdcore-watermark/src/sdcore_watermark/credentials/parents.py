@@ -48,6 +48,13 @@ def parent_of(given: Any, loaded: Image, title: str = "input") -> Parent:
     return Parent(out.getvalue(), "image/png", f"{title}.png")
 
 
+def small(image: Image) -> bytes:
+    """A copy of at most 160 pixels a side, as the bytes of a JPEG."""
+    from sdcore.verifying.verification import small_jpeg
+
+    return small_jpeg(image, 160)
+
+
 def _bytes(given: Any) -> bytes | None:
     if isinstance(given, bytes):
         return given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -88,7 +88,7 @@ class CredentialsPlugin(Plugin):
 
                 Store(options.store).prepare()
             if PREPARED not in run.state:
-                run.state[PREPARED] = Prepared(signer, _parent(run), hasattr(run.asked.image, "detach"))
+                run.state[PREPARED] = Prepared(signer, _parent(run, options), hasattr(run.asked.image, "detach"))
         except (RequestError, OutputError) as error:
             found.append(Problem(str(error)))
         return found
@@ -139,13 +139,14 @@ def _options(run: Run) -> Credentials:
     return found[0]
 
 
-def _parent(run: Run) -> Parent | None:
+def _parent(run: Run, options: Credentials) -> Parent | None:
     loaded = run.asked.image
     if not hasattr(loaded, "convert"):
         return None
-    from .parents import parent_of
+    from .parents import parent_of, small
 
-    return parent_of(run.given_image, loaded)
+    parent = parent_of(run.given_image, loaded)
+    return replace(parent, thumbnail=small(loaded)) if options.input_thumbnail else parent
 
 
 def _without_record(args: SerializeArgs) -> bytes:

@@ -20,11 +20,15 @@ Policy = Literal["require", "if-possible", "never"]
 
 @dataclass(frozen=True)
 class Parent:
-    """The picture that another one was made from: its bytes as a file, whose own credentials are kept."""
+    """The picture that another one was made from: its bytes as a file, whose own credentials are kept.
+
+    ``thumbnail`` is a small JPEG of it for the manifest, empty for none.
+    """
 
     data: bytes = field(repr=False)
     mime_type: str
     title: str
+    thumbnail: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,10 @@ def _sign(
         context = c2pa.Context.from_dict(settings(), native)
         with c2pa.Builder(dict(definition), context) as builder:
             if parent is not None:
-                about = {"title": parent.title, "relationship": "parentOf", "label": PARENT}
+                about: dict[str, Any] = {"title": parent.title, "relationship": "parentOf", "label": PARENT}
+                if parent.thumbnail:
+                    builder.add_resource("input-thumbnail.jpg", io.BytesIO(parent.thumbnail))
+                    about["thumbnail"] = {"format": "image/jpeg", "identifier": "input-thumbnail.jpg"}
                 builder.add_ingredient(about, parent.mime_type, io.BytesIO(parent.data))
             manifest = builder.sign(mime_type, io.BytesIO(data), out)
     except c2pa.C2paError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sdcore.verifying import Ancestor, Verdict
@@ -67,6 +68,7 @@ def _ancestor(
         if inner and inner not in (*seen, label) and manifests.manifest(inner):
             worth = _worth(one, _deltas(manifests, label, one))
             found = _ancestor(manifests, inner, name, worth, (*seen, label), count)
+            found = replace(found, thumbnail=_thumbnail(manifests, one) or found.thumbnail)
         else:
             count[0] += 1
             found = Ancestor(name, thumbnail=_thumbnail(manifests, one))
