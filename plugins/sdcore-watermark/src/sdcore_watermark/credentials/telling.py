@@ -27,7 +27,11 @@ def _facts(manifests: Manifests) -> Iterator[tuple[str, Any]]:
     yield "organisation", signature.get("issuer")
     trust = "yes" if manifests.trusted_signer else "no: no root among the anchors vouches for the signer"
     yield "trusted", trust if signature else None
-    yield "signed at", signature.get("time") or "not stamped: the time is not proven"
+    stamped = signature.get("time")
+    vouched = (
+        "" if "timeStamp.trusted" in manifests.successes else " (no anchor vouches for the time-stamp's authority)"
+    )
+    yield "signed at", f"{stamped}{vouched}" if stamped else "not stamped: the time is not proven"
     yield "algorithm", signature.get("alg")
     yield "made with", ", ".join(_agents(active)) or ", ".join(_generators(active))
     made = assertion(active, GENERATION)
