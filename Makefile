@@ -54,6 +54,7 @@ bench: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/controlnet.py
 	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/inpaint.py
 	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/train.py
+	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/safety.py
 
 # How well the embedded model draws what it is asked for; a JSON line at the end. Minutes. Its data set is built first.
 eval-mini: $(STAMP)

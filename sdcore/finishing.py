@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 
 def finish(
     run: Run, plan: Plan, host: PluginHost, output: RunOutput, state: PassState, uses: Uses, given_image: Any
-) -> list[OnePicture | WithheldPicture]:
+) -> tuple[list[OnePicture | WithheldPicture], list[int]]:
     """Finish every picture of a batch, in the order of its seeds.
 
     The order is fixed: restore, safety, verdict, watermark, metadata; bytes and seal when it is saved.
+
+    Returns:
+        The pictures, and the places of those that the phase ``safety`` has changed: their latents must not leave.
     """
     assert output.images is not None
     if len(output.images) != len(run.seeds):
@@ -40,10 +43,13 @@ def finish(
     without = unrecorded(uses)
     encode = _encoder(plan, host, run)
     finished: list[OnePicture | WithheldPicture] = []
+    covered: list[int] = []
     for place, image in enumerate(output.images):
         picture = Picture(run.indices[place], run.seeds[place], run)
-        for phase in ("restore", "safety"):
-            image = fold_images(_phase(plan, phase), picture, image)
+        restored = fold_images(_phase(plan, "restore"), picture, image)
+        image = fold_images(_phase(plan, "safety"), picture, restored)
+        if image is not restored:
+            covered.append(place)
         verdicts = _judge(plan, picture, image, state.verdicts[place])
         if withheld(verdicts):
             finished.append(WithheldPicture(picture.seed, picture.index, verdicts))
@@ -59,7 +65,7 @@ def finish(
             return make_record(run, plan, host, request, assets, place, reports, image, without)
 
         finished.append(OnePicture(image, picture.seed, picture.index, reports, verdicts, record, encode))
-    return finished
+    return finished, covered
 
 
 def _phase(plan: Plan, phase: str) -> tuple[Stage, ...]:

@@ -16,7 +16,7 @@ from .errors import Withheld
 from .events import Event, Started, Stepped, Warned
 from .finishing import finish
 from .host import PluginHost
-from .judging import judge_prompt, withheld
+from .judging import withheld
 from .order import Plan
 from .passes import PassState, Services, carry_out, plan_run
 from .resolve import Uses, complete
@@ -24,6 +24,7 @@ from .run import Run
 from .stages import Prompt, RunOutput
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
 
     from .models import Model
@@ -84,7 +85,7 @@ class Job:
         _take_own_latents(run)
         plan = self.plan(run)
         state = PassState(len(run.seeds))
-        judge_prompt(plan[ports.judge_prompt], Prompt(run.request.prompt, run.request.negative_prompt), state.verdicts)
+        state.judge(plan, Prompt(run.request.prompt, run.request.negative_prompt))
         assert run.request.steps is not None
         self.tell(Started(run, number, of, run.request.steps))
         try:
@@ -97,7 +98,8 @@ class Job:
             return Batch(output.latents, kept_back(run, state.verdicts), state.lost)
         if output.images is None:
             raise broke(plan[ports.whole_run][0], "it returned latents without pictures, but pictures were asked for")
-        return Batch(output.latents, finish(run, plan, self.host, output, state, self.uses, self.image), state.lost)
+        items, covered = finish(run, plan, self.host, output, state, self.uses, self.image)
+        return Batch(_without(output.latents, covered), items, state.lost)
 
     def tell(self, event: Event) -> None:
         """Show an event to the plugins in use, then to the caller."""
@@ -164,3 +166,11 @@ def _take_own_latents(run: Run) -> None:
     given, seeds = run.request.image, run.request.seeds or ()
     if getattr(given, "ndim", 0) == 4 and given.shape[0] == len(seeds) != len(run.seeds):
         run.request = run.request.model_copy(update={"image": given[list(run.indices)]})
+
+
+def _without(latents: Tensor, places: Sequence[int]) -> Tensor:
+    """Latents with NaN in these places: what they would decode to is what a check has covered up."""
+    if places:
+        latents = latents.clone()
+        latents[list(places)] = float("nan")
+    return latents

@@ -77,11 +77,22 @@ def _check_channels(run: Run, plan: Plan) -> None:
 
 
 class PassState:
-    """What a pass leaves behind besides its output: verdicts from previews and lost words."""
+    """What passes leave behind besides their output: verdicts, and lost words."""
 
     def __init__(self, pictures: int) -> None:
         self.verdicts: list[list[Verdict]] = [[] for _ in range(pictures)]
         self.lost: tuple[str, ...] = ()
+        self._judged: list[Prompt] = []
+
+    def judge(self, plan: Plan, prompt: Prompt) -> None:
+        """Have a prompt judged, once: the user's, what plugins made of it, and what another pass is to draw.
+
+        Raises:
+            Withheld: it must not be drawn.
+        """
+        if prompt not in self._judged:
+            self._judged.append(prompt)
+            judge_prompt(plan[ports.judge_prompt], prompt, self.verdicts)
 
 
 def carry_out(run: Run, plan: Plan, services: Services, state: PassState, previews: bool = True) -> RunOutput:
@@ -102,8 +113,7 @@ def carry_out(run: Run, plan: Plan, services: Services, state: PassState, previe
         weights.apply()
         asked = Prompt(run.request.prompt, run.request.negative_prompt)
         prompt: Prompt = chain(plan[ports.prompt], asked)
-        if prompt != asked:  # what a plugin wrote is judged as what the user wrote was
-            judge_prompt(plan[ports.judge_prompt], prompt, state.verdicts)
+        state.judge(plan, prompt)  # what a plugin wrote is judged as what the user wrote was
         changed_text = any(name.startswith("text_encoder") for name in weights.targets)
         branches = ("cond", "uncond") if _needs_uncond(run, plan) else ("cond",)
         cache = None if changed_text else services.cache

@@ -77,7 +77,8 @@ class Result:
     Attributes:
         request: the complete request, defaults filled in and seeds drawn.
         pictures: the pictures that may leave, in the order of the seeds.
-        latents: (pictures, channels, height, width) after the last step, of the released pictures.
+        latents: (pictures, channels, height, width) after the last step, of the released pictures; NaN where a safety
+            check has covered up the picture, by blurring it, say.
         withheld: pictures that a safety verdict kept back.
         lost_tokens: words of the prompt that did not fit (``long_prompt="cut"``).
     """

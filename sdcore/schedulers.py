@@ -120,6 +120,9 @@ def make_scheduler(name: str | None, config: Mapping[str, Any], registry: Any) -
     # What a scheduler object filled in for its own class says nothing about another class.
     filled_in = config.get("_use_default_values") or ()
     base_config = {key: value for key, value in config.items() if key not in filled_in}
+    # Clipping to [-1, 1] is for pixels: latents are larger. diffusers' pipelines of SD1 and SD2 turn it off whatever
+    # the config says; its DDIM and DDPM would turn it on where a config is silent.
+    base_config["clip_sample"] = False
     if suffix in ("karras", "exponential", "beta"):  # at most one of them may be on
         base_config = {k: v for k, v in base_config.items() if not (k.startswith("use_") and k.endswith("_sigmas"))}
     # A fresh dict without class name: diffusers warns when configs of other classes are passed on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,6 +64,8 @@ def load_model(
     if prediction_type is not None:
         parts.scheduler_config["prediction_type"] = prediction.check(prediction_type)
     model = _assemble(parts, name, str(path))
+    if model.family in ("sd1", "sd2"):  # as diffusers' pipelines of them do, whatever the configuration says
+        model.scheduler_config["steps_offset"] = 1
     if given.unscaled_vae:
         model.vae.register_to_config(scaling_factor=templates.VAE[model.family]["scaling_factor"])
     return model
@@ -83,7 +86,10 @@ def from_pipeline(pipe: object) -> Model:
             raise ModelError(f"{name}: has no {needed}; sdcore runs Stable Diffusion 1.x, 2.x and XL pipelines")
     parts = Parts({key: found[key] for key in (*NETWORKS, *TOKENIZERS) if found.get(key) is not None})
     scheduler = found["scheduler"]
-    parts.scheduler_config = dict(scheduler.config) | {"_class_name": type(scheduler).__name__}
+    parts.scheduler_config = dict(scheduler.config) | {
+        "_class_name": type(scheduler).__name__,
+        "_use_default_values": _own_defaults(scheduler),
+    }
     flags: Mapping[str, Any] = getattr(pipe, "config", {})
     parts.config = {k: v for k, v in flags.items() if k[0] != "_" and isinstance(v, (bool, int, float, str))}
     return _assemble(parts, "pipeline", name)
@@ -112,6 +118,14 @@ def _assemble(parts: Parts, source: str, what: str) -> Model:
     )
     model.task  # noqa: B018 - raises here, before any run, if the channels fit no task
     return model
+
+
+def _own_defaults(scheduler: Any) -> list[str]:
+    """Settings that a scheduler's class filled in: without those that a pipeline has set since."""
+    known = inspect.signature(type(scheduler).__init__).parameters
+    config = scheduler.config
+    filled_in = config.get("_use_default_values") or ()
+    return [name for name in filled_in if name in known and config.get(name) == known[name].default]
 
 
 def _find(source: str | os.PathLike[str] | None) -> tuple[str, Path]:

@@ -109,6 +109,7 @@ def scheduler_config(family: str, prediction_type: str) -> dict[str, Any]:
         "beta_end": 0.012,
         "num_train_timesteps": 1000,
         "prediction_type": prediction_type,
+        "clip_sample": False,
         "steps_offset": 1,
         "timestep_spacing": "leading",
         "trained_betas": None,
@@ -116,7 +117,7 @@ def scheduler_config(family: str, prediction_type: str) -> dict[str, Any]:
     if family == "sd1":
         return common | {"_class_name": "PNDMScheduler", "skip_prk_steps": True, "set_alpha_to_one": False}
     if family == "sd2":
-        return common | {"_class_name": "DDIMScheduler", "clip_sample": False, "set_alpha_to_one": False}
+        return common | {"_class_name": "DDIMScheduler", "set_alpha_to_one": False}
     return common | {
         "_class_name": "EulerDiscreteScheduler",
         "interpolation_type": "linear",
