@@ -21,6 +21,7 @@ from sdcore.plugin import HOOKS, Options, Plugin
 from sdcore.ports import PORTS, Port
 from sdcore.request import ALIASES, GenerateRequest
 from sdcore.schedulers import BUILTIN, SPACINGS
+from sdcore.verifying import EXIT_CODES
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py (`make docs`) from the code; edit that. -->\n\n"
@@ -152,6 +153,8 @@ def cli_page() -> str:
     """Every command of the command line with its arguments."""
     page = NOTE + "# Command line\n\n`sdcore COMMAND --help` says the same. Exit codes: 0; 1 for a failure, or for a "
     page += "replay that differs; 2 for a request that cannot be carried out; 130 after Ctrl-C.\n"
+    page += "`verify` returns that of its verdict: "
+    page += ", ".join(f"{code} {verdict}" for verdict, code in EXIT_CODES.items()) + ".\n"
     for name, about in COMMANDS.items():
         command = argparse.ArgumentParser(prog=f"sdcore {name}")
         importlib.import_module(f"sdcore.cli.{name}").add_arguments(command)

@@ -49,6 +49,10 @@ if TYPE_CHECKING:
     from .stages import WeightPatch as WeightPatch
     from .stages import Word as Word
     from .stash import StateKey as StateKey
+    from .verifying import Finding as Finding
+    from .verifying import Verification as Verification
+    from .verifying import Verifier as Verifier
+    from .verifying import verify as verify
 
 _HOME = {
     "engine": ("Engine",),
@@ -78,6 +82,7 @@ _HOME = {
     "schedulers": ("SchedulerSpec",),
     "stages": ("Branch", "Conditioning", "SidePath", "Site", "Step", "Verdict", "WeightPatch", "Word"),
     "stash": ("StateKey",),
+    "verifying": ("Finding", "Verification", "Verifier", "verify"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

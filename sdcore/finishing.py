@@ -11,7 +11,7 @@ from .calling import broke, call
 from .judging import by_severity, judged, withheld
 from .order import Plan, Stage
 from .passes import fold_images
-from .recording import make_record, request_record
+from .recording import make_record, request_record, unrecorded
 from .result import OnePicture, WithheldPicture
 from .stages import Picture, RunOutput, SerializeArgs, Verdict
 
@@ -40,6 +40,7 @@ def finish(
         problem = f"it returned {len(output.images)} pictures for {len(run.seeds)} seeds"
         raise broke(plan[ports.whole_run][0], problem)
     request, assets = request_record(run.asked, uses, given_image)
+    without = unrecorded(uses)
     encode = _encoder(plan, host, run)
     finished: list[OnePicture | WithheldPicture] = []
     covered: list[int] = []
@@ -61,7 +62,7 @@ def finish(
             ]
 
         def record(place: int = place, reports: dict[str, dict[str, Any]] = reports, image: Image = image) -> Record:
-            return make_record(run, plan, host, request, assets, place, reports, image)
+            return make_record(run, plan, host, request, assets, place, reports, image, without)
 
         finished.append(OnePicture(image, picture.seed, picture.index, reports, verdicts, record, encode))
     return finished, covered

@@ -123,6 +123,7 @@ class Job:
             self.cancelled,
             outer,
             self._warned,
+            self.image,
         )
 
     def _warned(self, run: Run, message: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -71,12 +71,12 @@ class Plan:
                 rows.append(Row(str(port), port.kind, order, plugin, version, phase, name, sites, default, len(found)))
         return rows
 
-    def lines(self) -> tuple[str, ...]:
-        """The plan as short lines, for the record."""
+    def lines(self, without: Collection[str] = ()) -> tuple[str, ...]:
+        """The plan as short lines, for the record; ``without`` names plugins to leave out."""
         return tuple(
             f"{row.port}{f' [{row.phase}]' if row.phase else ''}: {row.plugin}"
             for row in self.rows()
-            if not row.default
+            if not row.default and row.plugin not in without
         )
 
     def __str__(self) -> str:

@@ -124,35 +124,51 @@ def read_record(source: str | os.PathLike[str] | bytes) -> Record:
             newer schema, or was changed.
     """
     if isinstance(source, bytes):
-        return Record.from_json(_find(io.BytesIO(source), "the given bytes"))
+        return Record.from_json(_needed(io.BytesIO(source), "the given bytes"))
     path = Path(source)
     try:
         if not path.is_file():
             raise RecordError(f"there is no file {str(path)[:200]!r}: check the path")
         with path.open("rb") as stream:
-            return Record.from_json(_find(cast("io.BytesIO", stream), str(path)))
+            return Record.from_json(_needed(cast("io.BytesIO", stream), str(path)))
     except RecordError:
         raise
     except (OSError, ValueError) as error:
         raise RecordError(f"cannot read {str(path)[:200]!r}: {error}"[:400]) from error
 
 
-def _find(stream: io.BytesIO, what: str) -> str | bytes:
-    try:
-        image = open_header(stream, ("PNG", "JPEG", "WEBP"))
-        if image is None:
-            raise RecordError(f"{what} is no PNG, JPEG or WebP, or is cut off at its head: records are in those")
-        found = _from_png(image) if isinstance(image, PngImagePlugin.PngImageFile) else _from_exif(image)
-    except RecordError:
-        raise
-    except BROKEN as error:
-        raise RecordError(f"{what} is truncated or damaged, its record cannot be read: {error}") from error
+def find_record(data: bytes) -> Record | None:
+    """The record in a picture file's bytes; None if there is none, or the file is no PNG, JPEG or WebP.
+
+    Raises:
+        RecordError: there is one, and it is malformed, too big, of a newer schema, or was changed.
+    """
+    if open_header(io.BytesIO(data), ("PNG", "JPEG", "WEBP")) is None:
+        return None
+    found = _find(io.BytesIO(data), "the picture")
+    return None if found is None else Record.from_json(found)
+
+
+def _needed(stream: io.BytesIO, what: str) -> str | bytes:
+    found = _find(stream, what)
     if found is None:
         raise RecordError(
             f"{what} has no record of sdcore: it was made by something else, or a site or program that it "
             "went through removed it, as many do. Take the file as it was first saved"
         )
     return found
+
+
+def _find(stream: io.BytesIO, what: str) -> str | bytes | None:
+    try:
+        image = open_header(stream, ("PNG", "JPEG", "WEBP"))
+        if image is None:
+            raise RecordError(f"{what} is no PNG, JPEG or WebP, or is cut off at its head: records are in those")
+        return _from_png(image) if isinstance(image, PngImagePlugin.PngImageFile) else _from_exif(image)
+    except RecordError:
+        raise
+    except BROKEN as error:
+        raise RecordError(f"{what} is truncated or damaged, its record cannot be read: {error}") from error
 
 
 def _from_png(image: PngImagePlugin.PngImageFile) -> str | None:

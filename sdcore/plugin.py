@@ -76,9 +76,12 @@ class Options(BaseModel):
     Attributes:
         locked: set to True in plugins that carry out a policy (safety, watermark): options that an application
             gives in ``always`` then shut out options of the same plugin in a request.
+        recorded: set to False in plugins that change no pixel and speak for whoever saves a picture (signatures): the
+            record then leaves them out, so that others can replay it without a key that they cannot have.
     """
 
     locked: ClassVar[bool] = False
+    recorded: ClassVar[bool] = True
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 

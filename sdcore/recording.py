@@ -86,7 +86,10 @@ def request_record(
         named = isinstance(image, str | os.PathLike) and not str(image).startswith("data:")
         data["image"] = file_asset(assets, image) if named else value_asset(assets, request.image)
     entries = []
+    without = unrecorded(uses)
     for name, options in uses:
+        if name in without:
+            continue
         values: dict[str, Any] = {}
         if options is not None:
             dumped = options.model_dump(mode="json", fallback=lambda value: value_asset(assets, value))
@@ -105,6 +108,11 @@ def _plain(request: GenerateRequest) -> dict[str, Any]:
     return request.model_dump(mode="json", exclude_defaults=True, exclude=NOT_RECORDED)
 
 
+def unrecorded(uses: Uses) -> frozenset[str]:
+    """Names of the plugins in use that a record leaves out (:attr:`sdcore.Options.recorded`)."""
+    return frozenset(name for name, options in uses if options is not None and not options.recorded)
+
+
 def make_record(
     run: Run,
     plan: Plan,
@@ -114,6 +122,7 @@ def make_record(
     place: int,
     metadata: dict[str, dict[str, Any]],
     image: Any,
+    without: frozenset[str] = frozenset(),
 ) -> Record:
     """The record of one picture of a run.
 
@@ -126,6 +135,7 @@ def make_record(
         place: which picture of the batch.
         metadata: what plugins add, by plugin.
         image: the finished picture.
+        without: names of plugins to leave out.
     """
     import torch
 
@@ -133,7 +143,7 @@ def make_record(
     ran = _plain(run.request)
     fields = (ran.keys() | request.keys()) - {"seeds", "use", "image"}
     return Record(
-        software=software(host, run.plugins),
+        software=software(host, tuple(name for name in run.plugins if name not in without)),
         model=ModelRecord(
             family=model.family,
             source=model.source,
@@ -150,7 +160,7 @@ def make_record(
         dtype=str(run.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
         platform=platform_line(run.device),
-        plan=plan.lines(),
+        plan=plan.lines(without),
         metadata=metadata,
         pixels_sha256=image_sha256(image),
     )

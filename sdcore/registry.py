@@ -16,6 +16,8 @@ KINDS = (
     "watermark_scheme",
     "image_format",
     "cli_command",
+    "verifier",
+    "credential_signer",
 )
 """Kinds that are known to more than one plugin. Any other name may be used as a kind too."""
 
@@ -36,7 +38,8 @@ class Registry:
             name: unique within the kind.
             value: for ``"scheduler"`` a :class:`sdcore.schedulers.SchedulerSpec`; for ``"preprocessor"`` a
                 :class:`sdcore.preprocessing.Preprocessor`; for ``"cli_command"`` a function that takes an
-                ``argparse`` subparser and sets its ``func`` (:mod:`sdcore.cli.kit` has what commands need);
+                ``argparse`` subparser and sets its ``func`` (:mod:`sdcore.cli.kit` has what commands need); for
+                ``"verifier"`` a :class:`sdcore.verifying.Verifier`;
                 otherwise what the kind's owner documents.
 
         Raises:

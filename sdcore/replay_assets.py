@@ -91,8 +91,12 @@ def fill_in(record: Record, engine: Engine, allowed: Allowed) -> dict[str, Any]:
     if image is not None:
         fields["image"] = _find("image", image, record, allowed)
     use = []
+    # What a policy sets is as the policy says, here and now: its files are not looked for among those allowed.
+    locked = {name for name, options in engine._always if options is not None and options.locked}
     for entry in record.request.get("use", ()):
         name, values = entry["plugin"], entry.get("options", {})
+        if name in locked:
+            continue
         factory = engine.host.plugin(name).options
         if not isinstance(values, Mapping):
             raise RecordError(f"the record is malformed: the options of {shown(name)} are no object")
@@ -103,7 +107,7 @@ def fill_in(record: Record, engine: Engine, allowed: Allowed) -> dict[str, Any]:
 
             values = change_assets(factory, values, change)
         use.append({"plugin": name, "options": values})
-    if use:
+    if "use" in record.request:
         fields["use"] = _without(use, engine._always)
     return fields
 
@@ -111,9 +115,6 @@ def fill_in(record: Record, engine: Engine, allowed: Allowed) -> dict[str, Any]:
 def _without(use: list[dict[str, Any]], policy: Uses) -> list[dict[str, Any]]:
     """What the engine adds to every run is in the record too, at the end; it must not come twice."""
     for name, options in policy:
-        if options is not None and options.locked:
-            use = [entry for entry in use if entry["plugin"] != name]
-            continue
         same = {"plugin": name, "options": {} if options is None else options.model_dump(mode="json")}
         if same in use:
             del use[len(use) - 1 - use[::-1].index(same)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import Cancelled
 from .plugin import Options
@@ -41,6 +41,8 @@ class Run:
         outer: in a pass that a stage of ``whole_run`` started, the run that it belongs to; else None. Such a stage
             hands something to the stages of its own plugin in the pass through ``run.state``, which they find as
             ``(run.outer or run).state``.
+        given_image: the input picture as the user gave it (a path, bytes, a picture in memory, latents), where
+            ``request.image`` is what was read from it; None without one. Passes have that of the whole run.
     """
 
     conditioning: Mapping[str, Conditioning]
@@ -58,6 +60,7 @@ class Run:
         cancelled: threading.Event,
         outer: Run | None = None,
         warn: Callable[[Run, str], object] | None = None,
+        given_image: Any = None,
     ) -> None:
         import torch
 
@@ -76,6 +79,7 @@ class Run:
         self._cancelled = cancelled
         self.outer = outer
         self._warn = warn
+        self.given_image = given_image
 
     @property
     def height(self) -> int:

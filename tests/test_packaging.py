@@ -29,7 +29,8 @@ def test_a_package_fits_the_core(path: Path) -> None:
     # One package may bring several plugins; the first has the package's name. Nets are named for what they follow.
     assert not names or names[0] == name.removeprefix("sdcore-")
     module = name.replace("-", "_")
-    assert all(value.startswith(f"{module}:") for group in groups.values() for value in group.values())
+    homes = [value.partition(":")[0] for group in groups.values() for value in group.values()]
+    assert all(home == module or home.startswith(f"{module}.") for home in homes)
     for file in ("README.md", "LICENSE", f"src/{module}/py.typed"):
         assert (path.parent / file).exists(), file
 

@@ -1,4 +1,4 @@
-"""Every `sdcore` command in the documentation is carried out as it stands, with small stand-ins for files that it names.
+"""Every `sdcore` command of the documentation is carried out as it stands, with stand-ins for the files that it names.
 
 Commands of a page run one after the other in one folder. `pip` and `make` lines are what `make test-packages` and the
 make targets themselves run. A block that cannot run here says why in a comment before it: `<!-- not run: ... -->`.

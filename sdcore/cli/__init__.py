@@ -22,6 +22,7 @@ COMMANDS = {
     "replay": "make a picture again from the record inside it",
     "explain": "show which plugin would do what, in which order; nothing is computed",
     "record": "print the record inside a picture",
+    "verify": "find out where a picture comes from, and whether that can be believed",
     "plugins": "list plugins, or describe one",
     "models": "list installed models, or describe one",
     "schedulers": "list schedulers",
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0; 1 for a failure, or for pictures that differ; 2 for a request or a command line that
-        cannot be carried out; 130 after Ctrl-C.
+        cannot be carried out; 130 after Ctrl-C. ``verify`` returns that of its verdict.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     tolerate_any_text()

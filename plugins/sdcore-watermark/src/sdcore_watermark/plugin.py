@@ -7,7 +7,19 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sdcore import Change, Contributions, Options, Plugin, Problem, Registry, RequestError, Run, hookimpl, ports
+from sdcore import (
+    Change,
+    Contributions,
+    Options,
+    Plugin,
+    Problem,
+    Registry,
+    RequestError,
+    Run,
+    Verifier,
+    hookimpl,
+    ports,
+)
 from sdcore.stash import StateKey
 
 from .keys import Key
@@ -38,6 +50,9 @@ class WatermarkPlugin(Plugin):
         for name, value in BUILTIN.items():
             registry.add("watermark_scheme", name, value)
         registry.add("cli_command", "watermark", fill)
+        here = "sdcore_watermark.verifier"
+        verifier = Verifier(f"{here}:check", f"{here}:VerifyWatermark", "the invisible mark of a key")
+        registry.add("verifier", "watermark", verifier)
 
     @hookimpl
     def plan(self, run: Run) -> Iterable[Problem | Change]:
