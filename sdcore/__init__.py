@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .stages import WeightPatch as WeightPatch
     from .stages import Word as Word
     from .stash import StateKey as StateKey
+    from .trace import Trace as Trace
 
 _HOME = {
     "engine": ("Engine",),
@@ -78,6 +79,7 @@ _HOME = {
     "schedulers": ("SchedulerSpec",),
     "stages": ("Branch", "Conditioning", "SidePath", "Site", "Step", "Verdict", "WeightPatch", "Word"),
     "stash": ("StateKey",),
+    "trace": ("Trace",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .batches import Batch, collect
@@ -28,6 +29,7 @@ from .unet import find_sites
 if TYPE_CHECKING:
     from .models import Model
     from .text import TextCache
+    from .trace.tracer import Tracer
 
 MAX_PIXELS = 64_000_000
 AnyRequest = GenerateRequest | str | Mapping[str, Any] | None
@@ -132,12 +134,15 @@ class Engine:
 
     # -- the main path ----------------------------------------------------------------------------------
 
-    def generate(self, request: AnyRequest = None, *, on_event: Observer | None = None, **fields: Any) -> Result:
+    def generate(
+        self, request: AnyRequest = None, *, on_event: Observer | None = None, trace: bool = False, **fields: Any
+    ) -> Result:
         """Carry out a request.
 
         Args:
             request: a request, or the prompt; ``fields`` change it: ``generate("a cat", seed=3, steps=20)``.
             on_event: called with every :class:`sdcore.events.Event`; ``event.run.cancel()`` stops.
+            trace: measure what each plugin does; ``result.trace`` tells. The pictures are the same, later.
 
         Raises:
             RequestError, ImageError, PluginLoadError, ConflictError: before anything is computed.
@@ -147,11 +152,11 @@ class Engine:
         cancelled = threading.Event()
         self._active.add(cancelled)
         try:
-            return self._generate(as_request(request, fields), on_event, cancelled)
+            return self._generate(as_request(request, fields), on_event, cancelled, trace)
         finally:
             self._active.discard(cancelled)
 
-    def stream(self, request: AnyRequest = None, **fields: Any) -> Stream:
+    def stream(self, request: AnyRequest = None, *, trace: bool = False, **fields: Any) -> Stream:
         """Carry out a request in a thread, and iterate over its events.
 
         The stream has ``cancel()`` and ``result()``; leaving the loop early cancels the run.
@@ -159,7 +164,9 @@ class Engine:
         wanted = as_request(request, fields)
         cancelled = threading.Event()
         self._active.add(cancelled)
-        return Stream(lambda observe: self._generate(wanted, observe, cancelled), cancelled, self._active.discard)
+        return Stream(
+            lambda observe: self._generate(wanted, observe, cancelled, trace), cancelled, self._active.discard
+        )
 
     def explain(self, request: AnyRequest = None, **fields: Any) -> Plan:
         """Which stage of which plugin would run where, in order. Computes nothing; ``print`` it.
@@ -173,14 +180,17 @@ class Engine:
             run, _ = job.planned(complete(wanted, self.model, self.max_pixels), [0])
             return job.plan(run)
 
-    def _generate(self, wanted: GenerateRequest, observer: Observer | None, cancelled: threading.Event) -> Result:
+    def _generate(
+        self, wanted: GenerateRequest, observer: Observer | None, cancelled: threading.Event, trace: bool
+    ) -> Result:
         """The main path."""
         if observer is not None and not callable(observer):
             raise RequestError(f"on_event is a {type(observer).__name__}; give a function that takes an event")
-        job = self._job(wanted, observer, cancelled)
+        tracer = self._tracer() if trace else None
+        job = self._job(wanted, observer, cancelled, tracer)
         request = complete(wanted, self.model, self.max_pixels)
         count = len(request.seeds or ())
-        with self._turns:
+        with self._turns, tracer or nullcontext():
             _ = self.model  # closed while this run waited?
             run, previews = job.planned(request, range(min(count, request.batch_size or MOST)))
             planned = run.request
@@ -196,12 +206,24 @@ class Engine:
                 count, batch_size(run, count), one_batch, lambda text: job.tell(Warned(run, text)), what
             )
             result = collect(planned, batches)
+            result.trace = None if tracer is None else tracer.trace()
             job.tell(Finished(run, result))
         return result
 
-    def _job(self, wanted: GenerateRequest, observer: Observer | None, cancelled: threading.Event) -> Job:
+    def _tracer(self) -> Tracer:
+        from .trace.tracer import Tracer
+
+        return Tracer(self.model, self.host)
+
+    def _job(
+        self,
+        wanted: GenerateRequest,
+        observer: Observer | None,
+        cancelled: threading.Event,
+        tracer: Tracer | None = None,
+    ) -> Job:
         return Job(
-            host=self.host,
+            host=self.host if tracer is None else tracer.host,
             model=self.model,
             sites=self._sites,
             texts=self._texts,
@@ -212,6 +234,7 @@ class Engine:
             cancelled=cancelled,
             observer=observer,
             image=wanted.image,
+            tracer=tracer,
         )
 
     def to_json(self, request: AnyRequest = None, **fields: Any) -> str:

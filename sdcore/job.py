@@ -24,12 +24,14 @@ from .run import Run
 from .stages import Prompt, RunOutput
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch.nn import Module
 
     from .models import Model
     from .request import GenerateRequest
-    from .stages import Site
+    from .stages import Site, Step
     from .text import TextCache
+    from .trace.tracer import Tracer
 
 Observer = Callable[[Event], object]
 
@@ -47,6 +49,7 @@ class Job:
         observer: told of events, beside the plugins.
         image: the input picture as the user gave it.
         told: what plugins have warned of.
+        tracer: what is put around stages to trace them, or None.
     """
 
     host: PluginHost
@@ -61,6 +64,7 @@ class Job:
     observer: Observer | None = None
     image: Any = None
     told: set[str] = field(default_factory=set)
+    tracer: Tracer | None = None
 
     def planned(self, request: GenerateRequest, indices: Sequence[int]) -> tuple[Run, bool]:
         """The run of some pictures of a complete request, as the plugins' ``plan`` has changed it.
@@ -76,7 +80,7 @@ class Job:
         """The plan of a planned run, checked; nothing has been computed."""
         plan = plan_run(self.host, run)
         check_run(run, plan, self.policy, self.known)
-        return plan
+        return plan if self.tracer is None else self.tracer.plan(plan)
 
     def carry_out(self, run: Run, previews: bool, number: int, of: int) -> Batch:
         """Carry out one batch, from its plan to finished pictures."""
@@ -123,6 +127,11 @@ class Job:
             self._warned,
         )
 
+    def _stepped(self, run: Run, step: Step, preview: Callable[[], list[Image]]) -> None:
+        self.tell(Stepped(run, step, preview))
+        if self.tracer is not None:
+            self.tracer.stepped(step.index)
+
     def _warned(self, run: Run, message: str) -> None:
         if message not in self.told:  # hooks are called once more where memory decides how large batches are
             self.told.add(message)
@@ -134,7 +143,7 @@ class Job:
             self.host,
             self.texts,
             self.sites,
-            lambda run, step, preview: self.tell(Stepped(run, step, preview)),
+            self._stepped,
             lambda run, message: self.tell(Warned(run, message)),
         )
         begun: list[Run] = []
@@ -144,6 +153,7 @@ class Job:
             if begun or request is not run.request:  # also a second pass of the same: generators begin anew
                 child = self._child(run, request)
                 its_plan = plan_run(self.host, child)
+                its_plan = its_plan if self.tracer is None else self.tracer.plan(its_plan)
             begun.append(child)
             return carry_out(child, its_plan, services, state, previews)
 

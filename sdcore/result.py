@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .record import Record
     from .request import GenerateRequest
+    from .trace import Trace
 
 
 @dataclass(eq=False)
@@ -80,6 +81,7 @@ class Result:
         latents: (pictures, channels, height, width) after the last step, of the released pictures.
         withheld: pictures that a safety verdict kept back.
         lost_tokens: words of the prompt that did not fit (``long_prompt="cut"``).
+        trace: what each plugin did, if ``trace=True`` asked for it. No part of the record.
     """
 
     request: GenerateRequest
@@ -87,6 +89,7 @@ class Result:
     latents: Tensor
     withheld: tuple[WithheldPicture, ...] = ()
     lost_tokens: tuple[str, ...] = ()
+    trace: Trace | None = None
 
     @property
     def images(self) -> list[Image]:
