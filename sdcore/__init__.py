@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import ports as ports
+    from .access import Access as Access
     from .engine import Engine as Engine
     from .errors import Cancelled as Cancelled
     from .errors import ConflictError as ConflictError
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from .trace import Trace as Trace
 
 _HOME = {
+    "access": ("Access",),
     "engine": ("Engine",),
     "errors": (
         "Cancelled",

@@ -49,7 +49,9 @@ class Engine:
         plugins: Iterable[str | type[Plugin]] | None = None,
         always: Sequence[Options | Use | str] = (),
         max_pixels: int = MAX_PIXELS,
+        locked: str | os.PathLike[str] | None = None,
     ) -> None:
+        _check_locked(locked)
         if not isinstance(max_pixels, int) or max_pixels < 1:
             raise RequestError(f"max_pixels is {max_pixels!r}; it is the number of pixels that a picture may have")
         check_defaults(model)
@@ -78,6 +80,7 @@ class Engine:
         prediction_type: str | None = None,
         allow_pickle: bool = False,
         max_pixels: int = MAX_PIXELS,
+        locked: str | os.PathLike[str] | None = None,
     ) -> Engine:
         """Load a model.
 
@@ -92,13 +95,15 @@ class Engine:
             prediction_type: ``"epsilon"`` or ``"v_prediction"``, where a checkpoint does not say.
             allow_pickle: accept ``.ckpt`` and ``.bin``, read with ``weights_only=True``.
             max_pixels: refuse larger pictures, given or asked for.
+            locked: a lock (``sdcore plugins lock``): nothing is imported unless exactly what it locks is installed.
 
         Raises:
             ModelError: the model cannot be loaded.
-            PluginLoadError: a named plugin cannot be used.
+            PluginLoadError: a named plugin cannot be used, or what is installed is not what was locked.
         """
         from .models import load_model
 
+        _check_locked(locked)
         if not isinstance(source, str | os.PathLike | None):
             raise ModelError(f"source is a {type(source).__name__}; give a folder, a file, a name or a hub id as text")
         model = load_model(
@@ -119,11 +124,12 @@ class Engine:
         plugins: Iterable[str | type[Plugin]] | None = None,
         always: Sequence[Options | Use | str] = (),
         max_pixels: int = MAX_PIXELS,
+        locked: str | os.PathLike[str] | None = None,
     ) -> Engine:
         """An engine around the components of a diffusers pipeline: shared with it, and left as they were."""
         from .models import from_pipeline
 
-        return cls(from_pipeline(pipe), plugins=plugins, always=always, max_pixels=max_pixels)
+        return cls(from_pipeline(pipe), plugins=plugins, always=always, max_pixels=max_pixels, locked=locked)
 
     @property
     def model(self) -> Model:
@@ -278,3 +284,11 @@ class Engine:
             return "<Engine closed>"
         disabled = f", disabled: {', '.join(sorted(disabled_names()))}" if disabled_names() else ""
         return f"<Engine {self._model.family} from {self._model.source}, {len(self.host.records)} plugins{disabled}>"
+
+
+def _check_locked(file: str | os.PathLike[str] | None) -> None:
+    """Before any plugin is imported."""
+    if file is not None:
+        from .trust import check_lock
+
+        check_lock(file)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sdcore import Change, Contributions, Options, Plugin, Problem, Registry, RequestError, Run, hookimpl, ports
+from sdcore import Access, Change, Contributions, Options, Plugin, Problem, Registry, RequestError, Run, hookimpl, ports
 from sdcore.stash import StateKey
 
 from .keys import Key
@@ -29,6 +29,11 @@ class WatermarkPlugin(Plugin):
 
     name: ClassVar[str] = "watermark"
     options: ClassVar[type[Options]] = Watermark
+    access: ClassVar[Access] = Access(
+        files=("read", "write"),
+        weights=("onnx",),
+        when="onnx: the schemes rivagan and trustmark; writes: sdcore watermark",
+    )
 
     @hookimpl
     def register(self, registry: Registry) -> None:
