@@ -49,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     from sdcore.host import PluginHost
 
     # Hashed first: a package that is not what was installed is not imported, and so cannot say that all is well.
-    trust = {package.distribution.metadata["Name"]: (package, fingerprint(package)) for package in packages()}
+    trust = {
+        package.distribution.metadata["Name"] or "(unknown)": (package, fingerprint(package)) for package in packages()
+    }
     refused = {
         name: f"{seen.changed[0]}; reinstall {package.name}" for name, (package, seen) in trust.items() if seen.changed
     }

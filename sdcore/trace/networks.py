@@ -72,7 +72,9 @@ class Networks:
 
     def _down(self, output: Any) -> None:
         """A down block puts out its hidden state, and skip connections, the last of which is that state again."""
-        _, skips = output
+        if not isinstance(output, tuple) or len(output) != 2:
+            return  # a block of another kind
+        skips = output[1]
         self._residuals.block_ran("down", skips)
         # A T2I-Adapter's features are added once a block, before it is made smaller.
         self._residuals.block_ran("inside", skips[-2:-1] or skips)

@@ -99,7 +99,7 @@ def _roots(package: Package, unclear: list[str]) -> Iterator[tuple[str, Path]]:
         if len(places) == 1:
             yield name, Path(os.path.realpath(places[0]))
         elif not places and getattr(spec, "has_location", False) and Path(str(spec.origin)).is_file():
-            yield name, Path(os.path.realpath(str(spec.origin)))
+            yield name, _place(str(spec.origin))
         else:
             where = f"it is in {len(places)} folders" if places else "there is no such module"
             unclear.append(f"module {name} cannot be hashed: {where}")
@@ -129,7 +129,7 @@ def _recorded(package: Package) -> Mapping[str, tuple[Path, str | None]]:
         if entry.hash is not None and entry.hash.mode == "sha256":
             value = entry.hash.value
             digest = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
-        found[entry.as_posix()] = Path(os.path.realpath(str(entry.locate()))), digest
+        found[entry.as_posix()] = _place(str(entry.locate())), digest
     return found if package.distribution.read_text("RECORD") else {}
 
 
@@ -141,7 +141,13 @@ def _walk(root: Path, unclear: list[str]) -> Iterator[Path]:
         inner[:] = sorted(name for name in inner if name != _CACHE)
         links = [Path(folder, name) for name in inner if os.path.islink(os.path.join(folder, name))]
         unclear += [f"{_label(root, link)} is a link to a folder, which is not hashed" for link in links]
-        yield from (Path(os.path.realpath(os.path.join(folder, name))) for name in sorted(names))
+        yield from (Path(folder, name) for name in sorted(names))
+
+
+def _place(file: str) -> Path:
+    """The one path of a file under its own name, which may be a link: an import goes by names."""
+    folder, name = os.path.split(os.path.abspath(file))
+    return Path(os.path.realpath(folder), name)
 
 
 def _label(root: Path, path: Path) -> str:

@@ -54,6 +54,8 @@ def make_lock() -> Lock:
     if problems:
         told = [text for texts in problems.values() for text in texts]
         raise PluginLoadError(f"nothing was locked: {_several(told)}")
+    if CORE not in found:
+        raise PluginLoadError("nothing was locked: sdcore itself is run without being installed; pip install it first")
     return Lock(found)
 
 

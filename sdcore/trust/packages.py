@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -47,33 +48,46 @@ class Package:
 
 
 def packages() -> list[Package]:
-    """All of them, by name. A distribution that is listed twice counts once: the first is what Python imports."""
-    found: dict[str, Package] = {}
+    """All of them, by name. They are those whose entry points discovery would find, even without a name of their own.
+
+    A second distribution of the same name is told apart by a number: ``"sdcore-lora#2"``.
+    """
+    found: dict[str, tuple[importlib.metadata.Distribution, dict[str, str]]] = {}
+    groups: set[str] = set()
     for distribution in importlib.metadata.distributions():
-        name = _normalised(distribution)
-        if name and name not in found:
-            entries = _entries(distribution)
-            if entries or name == CORE:
-                origin, editable = _origin(distribution)
-                version = distribution.metadata["Version"] or "?"
-                found[name] = Package(name, version, origin, editable, entries, distribution)
-    return [found[name] for name in sorted(found)]
+        groups.update(entry.group for entry in distribution.entry_points if entry.group.startswith(f"{CORE}."))
+        if _name_of(distribution) == CORE and not found:
+            found[_place(distribution)] = (distribution, {})
+    for group in sorted(groups):
+        for entry in importlib.metadata.entry_points(group=group):
+            if entry.dist is not None:
+                entries = found.setdefault(_place(entry.dist), (entry.dist, {}))[1]
+                entries[f"{group}:{entry.name}"] = entry.value
+    named: dict[str, Package] = {}
+    for distribution, provided in found.values():
+        name = base = _name_of(distribution)
+        number = 1
+        while name in named:
+            number += 1
+            name = f"{base}#{number}"
+        origin, editable = _origin(distribution)
+        version = distribution.metadata["Version"] or "?"
+        named[name] = Package(name, version, origin, editable, dict(sorted(provided.items())), distribution)
+    return [named[name] for name in sorted(named)]
 
 
-def _normalised(distribution: importlib.metadata.Distribution) -> str:
+def _name_of(distribution: importlib.metadata.Distribution) -> str:
+    """Its normalised name (PEP 503); where the metadata has none, that of the folder of the metadata."""
     try:
         name = distribution.metadata["Name"]
-    except Exception:  # noqa: BLE001 - a damaged installation must not hide the others
-        return ""
-    return re.sub(r"[-_.]+", "-", name).lower() if name else ""
+    except Exception:  # noqa: BLE001 - a damaged installation must not hide itself or others
+        name = None
+    return re.sub(r"[-_.]+", "-", name or Path(_place(distribution)).name).lower()
 
 
-def _entries(distribution: importlib.metadata.Distribution) -> dict[str, str]:
-    return {
-        f"{entry.group}:{entry.name}": entry.value
-        for entry in sorted(distribution.entry_points, key=lambda entry: (entry.group, entry.name))
-        if entry.group.startswith(f"{CORE}.")
-    }
+def _place(distribution: importlib.metadata.Distribution) -> str:
+    """Where its metadata is: what tells distributions apart that say the same of themselves."""
+    return str(getattr(distribution, "_path", None) or id(distribution))
 
 
 def _origin(distribution: importlib.metadata.Distribution) -> tuple[str, bool]:

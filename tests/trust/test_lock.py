@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import py_compile
@@ -105,6 +106,34 @@ def test_packages_of_models_and_other_groups_are_locked_too(install: Install, tm
     file = lock(tmp_path)
     install("model", group="sdcore.models")
     assert "sdcore-model 1.0 is installed and not locked" in refused(file)
+
+
+def test_what_discovery_would_import_cannot_hide(install: Install, site: Path, tmp_path: Path) -> None:
+    """Neither behind a name that is locked already, nor by having none."""
+    install("one")
+    file = lock(tmp_path)
+    install("two", record=False)
+    metadata = site / "sdcore_two-1.0.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text().replace("sdcore-two", "sdcore-one"))
+    assert [entry.name for entry in importlib.metadata.entry_points(group="sdcore.plugins")] == ["one", "two"]
+    text = refused(file)
+    assert "sdcore-one#2 1.0 is installed and not locked" in text
+    metadata.unlink()
+    assert "sdcore-two-1-0-dist-info ? is installed and not locked" in refused(file)
+
+
+def test_files_that_are_links_are_hashed_under_their_own_names(install: Install, tmp_path: Path) -> None:
+    package = install("one", record=False)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text(name)
+        (package / f"{name}.py").symlink_to(tmp_path / f"{name}.txt")
+    before = seen("one").sha256
+    for name, other in (("a", "b"), ("b", "a")):
+        (package / f"{name}.py").unlink()
+        (package / f"{name}.py").symlink_to(tmp_path / f"{other}.txt")
+    assert seen("one").sha256 != before
+    (package / "more").symlink_to(tmp_path)
+    assert "locked_one/more is a link to a folder" in seen("one").problems[0]
 
 
 def test_a_file_that_was_added_and_one_that_was_taken_away_are_seen(install: Install, tmp_path: Path) -> None:
