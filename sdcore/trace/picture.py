@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .report import Span, Trace
 
 WIDTH, MARGIN, NAMES, TOTALS = 1280, 24, 300, 170
-LANE, CELL = 34, 26
+LANE, CELL, ASIDE, ROOM = 34, 26, 56, 44
 MOST_ROWS = 40
 PAPER, INK, FAINT, GRID = (255, 255, 255), (33, 33, 40), (120, 120, 130), (226, 226, 232)
 UNKNOWN = (240, 240, 244)
@@ -127,7 +127,14 @@ def _map(canvas: _Canvas, trace: Trace, rows: Sequence[TraceRow], top: int, left
         return
     columns = _columns(trace)
     left, right = MARGIN + NAMES + 60, WIDTH - MARGIN - TOTALS
-    width = (right - left) / len(columns)
+    width = (right - left - 2 * ASIDE) / max(1, len(columns) - 2)
+
+    def extent(index: int) -> tuple[float, float]:
+        if isinstance(columns[index], str):
+            return (left, left + ASIDE) if index == 0 else (right - ASIDE, right)
+        begin = left + ASIDE + (index - 1) * width
+        return begin, begin + width
+
     places = {row.place for row in rows}
     cells: dict[tuple[object, Column], float | None] = {}
     for row in trace.rows:
@@ -138,7 +145,7 @@ def _map(canvas: _Canvas, trace: Trace, rows: Sequence[TraceRow], top: int, left
     canvas.text(MARGIN, top - 52, "How much each stage changed its value: |new - old| / |old|")
     every = max(1, math.ceil(24 / width))
     for index, column in enumerate(columns):
-        x = left + index * width + width / 2
+        x = sum(extent(index)) / 2
         if isinstance(column, str):
             canvas.text(x, top - 6, column, small=True, fill=FAINT, anchor="ms")
         elif (column[1] or 0) % every == 0:
@@ -153,13 +160,13 @@ def _map(canvas: _Canvas, trace: Trace, rows: Sequence[TraceRow], top: int, left
         for index, column in enumerate(columns):
             if (row.place, column) in cells:
                 change = cells[row.place, column]
-                x = left + index * width
-                gap = 1 if width > 4 else 0
-                canvas.draw.rectangle((x, y + 2, x + width - 1 - gap, y + CELL - 2), fill=heat(change))
-                label = shown(change)
-                if canvas.draw.textlength(label, font=canvas.small) < width - 6:
+                begin, end = extent(index)
+                gap = 2 if end - begin > 4 else 1
+                canvas.draw.rectangle((begin, y + 2, end - gap, y + CELL - 2), fill=heat(change))
+                if end - begin >= ROOM:
                     ink = PAPER if change is not None and change > 0.04 else INK if change is not None else FAINT
-                    canvas.text(x + width / 2, y + CELL / 2, label, small=True, fill=ink, anchor="mm")
+                    middle = (begin + end) / 2
+                    canvas.text(middle, y + CELL / 2, shown(change), small=True, fill=ink, anchor="mm")
         canvas.text(WIDTH - MARGIN, y + 5, f"{shown(row.change)}", anchor="ra")
         canvas.text(
             WIDTH - MARGIN - 92, y + 5, f"{row.calls} call{'' if row.calls == 1 else 's'}", anchor="ra", fill=FAINT

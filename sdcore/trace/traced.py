@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -106,41 +106,46 @@ def _sum(stage: Stage, place: Place, recorder: Recorder) -> Stage:
 
 
 def _share(total: Any, term: Any) -> Squares | None:
-    size = difference(total, total + term) if hasattr(term, "_version") else None
-    return size
+    return difference(total, total + term) if hasattr(term, "_version") else None
 
 
 def _around(
     fn: Callable[[Any, Callable[[Any], Any]], Any], place: Place, recorder: Recorder
 ) -> Callable[[Any, Callable[[Any], Any]], Any]:
-    """Of an onion: what it passed on against what it was given, and what it returned against what came back.
+    """Of an onion: what it passed on first against what it was given, what it returned against what came back then.
 
-    The larger of the two counts. What it did without calling on has nothing to compare with.
+    The first call is what the run would be without it. The larger of the two counts; what it did without calling on
+    has nothing to compare with, nor has what it passed on or returned in another shape, if nothing else changed.
     """
 
     def measured(args: Any, call_next: Callable[[Any], Any]) -> Any:
         if not recorder.open:
             return fn(args, call_next)
         step = _step_of((args,))
-        passed: Any = None
-        returned: Any = None
+        first: tuple[Any, Any] | None = None
 
         def onwards(given: Any) -> Any:
-            nonlocal passed, returned
+            nonlocal first
             with recorder.apart():
                 result = call_next(given)
-            passed, returned = given, result
+            first = first or (given, result)
             return result
 
         with recorder.timed(place, step):
             result = fn(args, onwards)
         with recorder.apart():
-            changes = [] if returned is None else [difference(args, passed), difference(returned, result)]
-            known = [change for change in changes if change is not None]
-            recorder.changed(place, step, max(known, key=_relative, default=None))
+            changes = [] if first is None else [difference(args, first[0]), difference(first[1], result)]
+            recorder.changed(place, step, _larger(changes))
         return result
 
     return measured
+
+
+def _larger(changes: Iterable[Squares | None]) -> Squares | None:
+    """The larger relative change; None if there is none and one of them cannot be told."""
+    found = list(changes)
+    largest = max((change for change in found if change is not None), key=_relative, default=None)
+    return None if None in found and largest == UNCHANGED else largest
 
 
 def _relative(change: Squares) -> float:

@@ -166,6 +166,22 @@ def test_an_around_is_told_by_what_came_back_or_by_what_it_passed_on() -> None:
     assert [row.change for row in rows(traced(alone), "step.whole_step")] == [None] * 3
 
 
+def test_an_around_that_calls_twice_is_told_against_its_first_call() -> None:
+    def once_more(request: Any, call_next: Any) -> Any:
+        call_next(request)
+        return call_next(request.replace(prompt="a blue dog"))
+
+    def other(request: Any, call_next: Any) -> Any:
+        return call_next(request.replace(prompt="a blue dog"))
+
+    again = plugin("again", "whole_run", lambda run: ports.whole_run(once_more))
+    asks = plugin("asks", "whole_run", lambda run: ports.whole_run(other))
+    change = [row.change for row in rows(traced(again), "whole_run.whole_run")]
+    assert change[0] is not None
+    assert change[0] > 0
+    assert [row.change for row in rows(traced(asks), "whole_run.whole_run")] == [None]
+
+
 def test_weights_are_told_relative_to_the_weight_at_their_strength() -> None:
     patch = plugin("patch", "weights", lambda run: ports.weights(WeightPatch("unet", KEY, lambda w: w, 0.5)))
     varying = plugin(
