@@ -152,9 +152,11 @@ def schedulers_page() -> str:
 def cli_page() -> str:
     """Every command of the command line with its arguments."""
     page = NOTE + "# Command line\n\n`sdcore COMMAND --help` says the same. Exit codes: 0; 1 for a failure, or for a "
-    page += "replay that differs; 2 for a request that cannot be carried out; 130 after Ctrl-C.\n"
+    page += "replay that differs; 2 for a request that cannot be carried out; 130 after Ctrl-C. "
     page += "`verify` returns that of its verdict: "
-    page += ", ".join(f"{code} {verdict}" for verdict, code in EXIT_CODES.items()) + ".\n"
+    page += ", ".join(f"{code} {verdict}" for verdict, code in EXIT_CODES.items()) + ".\n\n"
+    page += "Every command, those of plugins too, takes `--quiet`, `--verbose` and "
+    page += "`--locked FILE` ([lock the plugins](../how-to/lock-plugins.md)).\n"
     for name, about in COMMANDS.items():
         command = argparse.ArgumentParser(prog=f"sdcore {name}")
         importlib.import_module(f"sdcore.cli.{name}").add_arguments(command)

@@ -6,6 +6,7 @@ import inspect
 import re
 from typing import Any
 
+from .access import Access
 from .plugin import HOOKS, PROJECT, Options, Plugin, nearest
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -34,6 +35,9 @@ def check_class(loaded: Any, name: str) -> str | None:
     options: Any = loaded.options
     if options is not None and not (inspect.isclass(options) and issubclass(options, Options)):
         return f"{title}.options must be a subclass of sdcore.Options, or None"
+    access: Any = loaded.access
+    if access is not None and not isinstance(access, Access):
+        return f"{title}.access is {access!r}; it must be an sdcore.Access, or None"
     hashes: Any = loaded.__hash__  # a dataclass has its own, or None
     if hashes is not object.__hash__:
         return f"{title} must hash by identity: do not make it a dataclass or a pydantic model"

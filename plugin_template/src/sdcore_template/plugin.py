@@ -7,7 +7,7 @@ from dataclasses import replace
 from PIL.Image import Image
 from pydantic import Field
 
-from sdcore import Contributions, Options, Plugin, Run, hookimpl, ports
+from sdcore import Access, Contributions, Options, Plugin, Run, hookimpl, ports
 from sdcore.stages import Picture, Prompt
 
 from .colour import warm
@@ -25,6 +25,7 @@ class TemplatePlugin(Plugin):
 
     name = "template"
     options = Template
+    access = Access()
 
     @hookimpl
     def text(self, run: Run) -> Contributions:
