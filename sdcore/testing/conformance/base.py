@@ -63,7 +63,9 @@ class PluginConformance:
         from .catalogue import TIERS, checks
 
         found = [
-            pytest.param((tier, check.name), id=f"{tier}-{check.name}", marks=[pytest.mark.gpu] if tier == "gpu" else [])
+            pytest.param(
+                (tier, check.name), id=f"{tier}-{check.name}", marks=[pytest.mark.gpu] if tier == "gpu" else []
+            )
             for tier in TIERS
             for check in checks().values()
             if tier in check.tiers

@@ -24,4 +24,6 @@ class Case:
     request: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return self.name or ", ".join(f"{key}={str(value)[-24:]}" for key, value in self.options.items()) or "no options"
+        return (
+            self.name or ", ".join(f"{key}={str(value)[-24:]}" for key, value in self.options.items()) or "no options"
+        )

@@ -22,7 +22,7 @@ TOLERANCE = 1e-5
 
 @check(17, "composition", "what other plugins do comes through, and sums commute", needs=("same-seed",))
 def composition(trial: Trial) -> None:
-    """A probe in front of it, at each port that both use, still shows; at sums, the order in ``use`` does not matter."""
+    """A probe in front of it still shows, at each port that both use; at sums the order in ``use`` does not matter."""
     plan = trial.engine.explain(**trial.request(), use=[trial.use()])
     shared = [port for port in STAGES if any(stage.plugin == trial.name for stage in plan[port])]
     for port in (shared or [ports.latents_out])[:MOST]:

@@ -22,7 +22,11 @@ TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2}
 )
 def neutral(trial: Trial) -> None:
     """Not in ``use``: bit for bit as without it. With the options that the case calls neutral: the same."""
-    same(trial.plain(), trial.run(use=[]), "it is loaded but not used, and the result is not that of an engine without it")
+    same(
+        trial.plain(),
+        trial.run(use=[]),
+        "it is loaded but not used, and the result is not that of an engine without it",
+    )
     if trial.case.neutral is not None:
         off = trial.run(use=[trial.use(**trial.case.neutral)])
         told = ", ".join(f"{name}={value!r}" for name, value in trial.case.neutral.items())

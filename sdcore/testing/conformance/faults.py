@@ -91,7 +91,11 @@ def errors(trial: Trial) -> None:
     except NotApplicable:
         pass
     else:
-        same(trial.first, trial.run(on=neighbour), "after another plugin failed in a run, the next run gave something else")
+        same(
+            trial.first,
+            trial.run(on=neighbour),
+            "after another plugin failed in a run, the next run gave something else",
+        )
     factory, switch = trial.subject.factory, Switch()
     assert factory is not None
     from sdcore.engine import Engine

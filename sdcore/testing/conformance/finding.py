@@ -10,6 +10,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from sdcore.discovery import GIVEN, GROUP, PluginRecord, discover
@@ -59,8 +60,15 @@ def find(name: str, tier: str = "cpu", use: Sequence[Mapping[str, Any]] = (), mo
     return Subject(spec(), found, tier, factory, model)
 
 
-def from_file(file: str, tier: str = "cpu", use: Sequence[Mapping[str, Any]] = ()) -> list[Subject]:
+def from_file(
+    file: str, tier: str = "cpu", uses: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({})
+) -> list[Subject]:
     """The plugins that a Python file defines.
+
+    Args:
+        file: the file; it may hold subclasses of PluginConformance beside them.
+        tier: "cpu", "gpu" or "weights".
+        uses: options to check them with, by plugin, instead of those.
 
     Raises:
         PluginLoadError: there is no such file, it raises, or it defines no plugin.
@@ -70,7 +78,7 @@ def from_file(file: str, tier: str = "cpu", use: Sequence[Mapping[str, Any]] = (
     made = []
     for factory in read_plugins(file):
         record = given(factory)
-        spec = _with(spec_for(record.name, factory, record), use)
+        spec = _with(spec_for(record.name, factory, record), uses.get(record.name, ()))
         made.append(Subject(spec(), record, tier, factory))
     return made
 
@@ -121,7 +129,7 @@ def given(factory: type[Plugin]) -> PluginRecord:
 
 
 def spec_for(name: str, factory: type[Plugin] | None, found: PluginRecord) -> type[PluginConformance]:
-    """What the author says of a plugin: a subclass beside the class, or in the module ``conformance`` of its package."""
+    """What the author says of a plugin, beside its class or in the module ``conformance`` of its package."""
     module = factory.__module__ if factory is not None else found.origin.partition(":")[0]
     package = module.partition(".")[0]
     for place in dict.fromkeys((module, f"{package}.{MODULE}")):

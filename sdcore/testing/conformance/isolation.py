@@ -123,9 +123,7 @@ def _at_once(runs: Sequence[Any]) -> list[Any]:
 )
 def weights(trial: Trial) -> None:
     """After a run, after an error in the middle of one, and after the engine is closed."""
-    trial.plain()
-    if not trial.setting.untouched():
-        trial.setting.renew()
+    if trial.watched.model:
         raise Failed("after a run, a weight, a module or a hook on one is not what it was")
     if trial.subject.settings[0] is not trial.setting:
         return
@@ -158,8 +156,7 @@ def _same_model(trial: Trial, before: str, when: str) -> None:
 @check(15, "memory", "nothing piles up from run to run", needs=("same-seed",))
 def memory(trial: Trial) -> None:
     """Two more runs of the same request leave no more tensors and pictures behind than one did."""
-    trial.run()
-    gc.collect()
+    _ = trial.first
     gc.freeze()  # what is there already: it is many objects, and looking through them takes seconds
     try:
         trial.run()

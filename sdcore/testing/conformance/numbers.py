@@ -29,7 +29,12 @@ def dtype(trial: Trial) -> None:
     _finite(result, f"in {name}")
 
 
-@check(16, "sizes", "it works at the edges: one step, no guidance, an empty prompt, a batch, a crooked size", needs=("effect",))
+@check(
+    16,
+    "sizes",
+    "it works at the edges: one step, no guidance, an empty prompt, a batch, a crooked size",
+    needs=("effect",),
+)
 def sizes(trial: Trial) -> None:
     """Each runs and is finite; a size may also be refused, if that is before anything is computed."""
     alone = trial.run(steps=1, guidance_scale=1.0, prompt="", negative_prompt=None)

@@ -15,7 +15,7 @@ from .catalogue import check
 from .outcome import Failed, NotApplicable
 from .subject import Subject, Trial
 
-REMEDY = 'mark the option as a file: `path: Asset`, or `Annotated[Any, AssetMark()]`'
+REMEDY = "mark the option as a file: `path: Asset`, or `Annotated[Any, AssetMark()]`"
 
 
 @check(13, "options", "its options are documented, survive JSON, and refuse what is wrong at once", scope="plugin")

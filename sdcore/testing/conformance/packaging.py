@@ -105,7 +105,7 @@ def importing(subject: Subject) -> None:
 
 @check(19, "hooks", "its hooks are marked, and are what the engine will call", scope="plugin")
 def hooks(subject: Subject) -> None:
-    """Marked, not async, the arguments and annotations of the specification; no method that looks like a typing error."""
+    """Marked, not async, with the specification's arguments; no method whose name is nearly that of a hook."""
     factory = _class(subject)
     problem = check_hooks(factory)
     if problem:
@@ -141,7 +141,7 @@ def pickling(subject: Subject) -> None:
     sent = _pickles(subject)
     told = _fresh(subject)
     if told["error"]:
-        raise Failed(f"in a fresh process: {told['error']}")
+        raise NotApplicable("it cannot be imported there, of which `import` tells")
     for data, text in zip(sent, told["options"], strict=True):
         if pickle.loads(data).model_dump_json(fallback=str) != text:
             raise Failed(f"options came out of another process as {text}")
@@ -184,9 +184,7 @@ def _fresh(subject: Subject, after_torch: bool = False) -> Mapping[str, Any]:
             pickles = [] if after_torch else _pickles(subject)
         except Failed:
             pickles = []
-        _asked[key] = in_fresh_process(
-            factory.__module__, factory.__qualname__, file, pickles, after_torch=after_torch
-        )
+        _asked[key] = in_fresh_process(factory.__module__, factory.__qualname__, file, pickles, after_torch=after_torch)
     return _asked[key]
 
 

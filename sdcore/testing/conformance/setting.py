@@ -49,7 +49,6 @@ class Setting:
         atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
         self._models: dict[tuple[str, int], Model] = {}
         self._plain: dict[str, Result] = {}
-        self._print = ""
 
     @property
     def model(self) -> Model:
@@ -110,18 +109,12 @@ class Setting:
             from sdcore.engine import Engine
 
             self._plain[key] = Engine(self.model, plugins=[]).generate(**self.request(**fields))
-            self._print = self._print or fingerprint(self.model)
         return self._plain[key]
-
-    def untouched(self) -> bool:
-        """Whether the model is as it was after the first plain run."""
-        return not self._print or fingerprint(self.model) == self._print
 
     def renew(self) -> None:
         """Load the model anew: something has spoilt it."""
         self._models.clear()
         self._plain.clear()
-        self._print = ""
 
     def __str__(self) -> str:
         return self.family
@@ -147,7 +140,9 @@ def fingerprint(model: Model) -> str:
         for key, module in component.named_modules():
             # transformers puts hooks of its own on text encoders when hidden states are first asked for
             hooks = sum(len(v) for attribute, v in vars(module).items() if attribute.endswith("_hooks"))
-            own = sorted(attribute for attribute, value in vars(module).items() if callable(value) and attribute[:1] != "_")
+            own = sorted(
+                attribute for attribute, value in vars(module).items() if callable(value) and attribute[:1] != "_"
+            )
             told = f"{key} {type(module).__qualname__} {module.training} {own} {hooks if name == 'unet' else 0}"
             total.update(told.encode())
     return total.hexdigest()

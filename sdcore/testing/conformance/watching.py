@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .setting import fingerprint
+
 if TYPE_CHECKING:
     from sdcore.result import Result
 
@@ -28,6 +30,7 @@ class Watched:
         random: names of global random generators that were used.
         settings: settings of the process that were changed, as text.
         patches: attributes of shared classes that were replaced, as text.
+        model: whether the model was changed.
     """
 
     given: Result | None
@@ -35,6 +38,7 @@ class Watched:
     random: tuple[str, ...]
     settings: tuple[str, ...]
     patches: tuple[str, ...]
+    model: bool
 
     def result(self) -> Result:
         """What the run gave, or raises what it raised."""
@@ -48,6 +52,7 @@ def watch(run: Callable[[], Result], setting: Setting) -> Watched:
     """Carry out a run between snapshots. What it changed is put back, so that other checks see a clean process."""
     setting.plain()  # what every run imports and sets is not the plugin's doing
     classes = shared_classes(setting)
+    before = fingerprint(setting.model)
     generators, settings, attributes = random_states(), process_settings(), class_attributes(classes)
     given, error = None, None
     try:
@@ -56,9 +61,15 @@ def watch(run: Callable[[], Result], setting: Setting) -> Watched:
         error = raised
     used = changed(generators, random_states())
     after = process_settings()
-    moved = [f"{name}: {_short(settings.get(name))} became {_short(after.get(name))}" for name in changed(settings, after)]
+    moved = [
+        f"{name}: {_short(settings.get(name))} became {_short(after.get(name))}" for name in changed(settings, after)
+    ]
     restore_settings(settings)
-    return Watched(given, error, tuple(used), tuple(moved), tuple(restore_classes(attributes, classes)))
+    patches = restore_classes(attributes, classes)
+    touched = fingerprint(setting.model) != before
+    if touched:
+        setting.renew()
+    return Watched(given, error, tuple(used), tuple(moved), tuple(patches), touched)
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
