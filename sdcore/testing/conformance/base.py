@@ -82,7 +82,8 @@ class PluginConformance:
 
         __tracebackhide__ = True
         tier, name = sdcore_check
-        outcome = run_check(subject_of(type(self), tier), checks()[name])
+        kind: Any = type(self)
+        outcome = run_check(subject_of(kind, tier), checks()[name])
         if outcome.state == "failed":
             pytest.fail(f"{name} ({checks()[name].title}): {outcome.detail}", pytrace=False)
         elif outcome.state != "passed":

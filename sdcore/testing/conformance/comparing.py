@@ -36,7 +36,7 @@ def difference(one: Result, other: Result) -> str:
         elif mine.tobytes() != yours.tobytes():
             from PIL import ImageChops
 
-            most = max(high for _, high in ImageChops.difference(mine, yours).convert("RGB").getextrema())
+            most = ImageChops.difference(mine, yours).convert("L").getextrema()[1]
             found.append(f"pixels of picture {number} differ by up to {most} of 255")
             break
     return "; ".join(found)

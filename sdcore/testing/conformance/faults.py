@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from sdcore import ports
 from sdcore.errors import Cancelled, PluginError
 from sdcore.events import Event, Stepped
 from sdcore.plugin import Plugin, hookimpl
 from sdcore.plugin_class import hook_methods
-from sdcore.ports import Contribution
+from sdcore.ports import Contribution, Contributions
 
 from .catalogue import check
 from .comparing import same
@@ -20,6 +21,8 @@ from .subject import ENGINE_ONLY, Trial
 
 if TYPE_CHECKING:
     from sdcore.engine import Engine
+    from sdcore.run import Run
+    from sdcore.stages import UNetInput
 
 SILENT = ("judge",)
 """Hooks whose stages' errors are verdicts, not errors of the run."""
@@ -129,23 +132,38 @@ def _fault(trial: Trial, engine: Engine, switch: Switch, hook: str) -> bool:
     return False  # no stage of this hook is met by the case
 
 
+class Cancelling(Plugin):
+    """Cancels the run in the middle of its second step."""
+
+    name = "conformance-cancel"
+
+    @hookimpl
+    def step(self, run: Run) -> Contributions:
+        """Cancel just before the U-Net is called."""
+
+        def stop(inputs: UNetInput) -> None:
+            if inputs.step.index == 1:
+                inputs.step.run.cancel()
+
+        return ports.unet_input(stop)
+
+
 @check(18, "cancel", "cancelling in the middle leaves everything usable", needs=("errors",))
 def cancel(trial: Trial) -> None:
-    """Cancelled after the first step: the run ends as cancelled, and the next one is as if there had been none."""
-    steps = 0
+    """Cancelled in the second step: the run ends as cancelled, and the next one is as if there had been none."""
+    engine = trial.subject.engine(trial.setting, Cancelling)
+    later = 0
 
-    def stop(event: Event) -> None:
-        nonlocal steps
-        if isinstance(event, Stepped):
-            steps += 1
-            event.run.cancel()
+    def count(event: Event) -> None:
+        nonlocal later
+        later += isinstance(event, Stepped) and event.run.cancelled
 
     try:
-        trial.run(on_event=stop, steps=3)
+        trial.run(on=engine, use=[trial.use(), Cancelling.name], on_event=count, steps=3)
     except Cancelled:
         pass
     else:
         raise Failed("a cancelled run gave a result: let Cancelled pass, and call run.check_cancelled() in long work")
-    if steps > 1:
-        raise Failed(f"a run that was cancelled after its first step went on for {steps - 1} more")
-    same(trial.first, trial.run(), "after a run was cancelled, the next one gave something else")
+    if later:
+        raise Failed(f"a run that was cancelled went on for {later} more steps")
+    same(trial.first, trial.run(on=engine), "after a run was cancelled, the next one gave something else")

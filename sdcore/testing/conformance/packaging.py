@@ -50,14 +50,14 @@ def metadata(subject: Subject) -> None:
 
 
 def _missing(distribution: importlib.metadata.Distribution) -> list[str]:
-    told = distribution.metadata
+    told: Any = distribution.metadata
     found = []
     bounds = [requirement.specifier for requirement in _needs_sdcore(distribution)]
     if not any(part.operator in ("<", "<=", "==", "~=") for bound in bounds for part in bound):
         found.append('no upper bound for sdcore: write dependencies = ["sdcore>=0.1,<0.2"]')
     if not (told.get("Summary") or "").strip():
         found.append("no description in pyproject.toml")
-    if not (told.get("Description") or str(told.get_payload() or "")).strip():  # type: ignore[attr-defined]
+    if not (told.get("Description") or str(told.get_payload() or "")).strip():
         found.append('no README: write readme = "README.md" in pyproject.toml')
     if not (told.get("License-Expression") or told.get("License")) or not told.get_all("License-File"):
         found.append("no licence: write license and license-files in pyproject.toml")

@@ -34,6 +34,7 @@ class Subject:
         found: what is installed under its name, or the class that was given.
         factory: the class, also if it is no proper plugin; None where there is none.
         outcomes: of the checks that were carried out.
+        unused: requests that were carried out with the plugin loaded and not used.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Subject:
         self.tier = tier
         self.factory = factory or found.factory
         self.outcomes: dict[str, Outcome] = {}
+        self.unused: set[str] = set()
         self._model = model
         self._device = device or ("cuda" if tier == "gpu" else "cpu")
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .setting import Setting
 
 _ABSENT = object()
+_NOT_THEIRS = ("PYTEST_", "['LD_LIBRARY_PATH']", "['QT_")
+"""Variables that test runners and OpenCV set: no plugin that uses these can help it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +109,7 @@ def process_settings() -> dict[str, Any]:
         for name in ("benchmark", "deterministic", "enabled", "allow_tf32"):
             found[f"torch.backends.cudnn.{name}"] = getattr(torch.backends.cudnn, name)
         found["torch.backends.cuda.matmul.allow_tf32"] = torch.backends.cuda.matmul.allow_tf32
-    # PYTEST_CURRENT_TEST is the test runner's own.
-    return {name: value for name, value in found.items() if "PYTEST_" not in name}
+    return {name: value for name, value in found.items() if not any(own in name for own in _NOT_THEIRS)}
 
 
 def restore_settings(before: Mapping[str, Any]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from sdcore.testing import Case, PluginConformance, Setting
 
@@ -28,7 +29,7 @@ class TextualInversionConformance(PluginConformance):
             from .embedding_files import save_embedding
 
             generator = torch.Generator().manual_seed(5)
-            parts = setting.model.components
+            parts: Mapping[str, Any] = setting.model.components
             widths = {name: int(part.config.hidden_size) for name, part in parts.items() if name.startswith("text")}
             save_embedding(
                 path, "zwx", {name: torch.randn(2, width, generator=generator) for name, width in widths.items()}
