@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from sdcore.errors import RequestError
+
 from .catalogue import check
 from .comparing import difference, near, same
 from .outcome import Failed, NotApplicable
 from .subject import Trial
 
+REMEDY = (
+    "Say what to check it with: options and request in a subclass of sdcore.testing.PluginConformance, beside the plugin "
+    "or in the module `conformance` of its package; or --use NAME:OPTIONS"
+)
 EVERY_TIER = ("cpu", "gpu", "weights")
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2}
 """How far a picture of a batch may be from the same one alone: networks round otherwise with more rows."""
@@ -37,7 +43,10 @@ def neutral(trial: Trial) -> None:
 @check(4, "effect", "used, it does something", everywhere=True, tiers=EVERY_TIER)
 def effect(trial: Trial) -> None:
     """Latents, pixels, verdicts or what is reported differ from a run without it."""
-    first, plain = trial.first, trial.plain()
+    try:
+        first, plain = trial.first, trial.plain()
+    except RequestError as error:
+        raise Failed(f"{error}. {REMEDY}") from error
     reports = [{name: value for name, value in report.items() if name == trial.name} for report in first.reports]
     if not difference(plain, first) and not any(reports) and not first.withheld:
         raise Failed("the result is the same as without it: latents, pixels and reports; give options that show")

@@ -37,6 +37,8 @@ def metadata(subject: Subject) -> None:
         raise Failed(subject.found.error)
     if subject.factory is not None:
         problem = check_body(subject.factory, subject.name)
+        if problem is None and subject.found.error and check_hooks(subject.factory) is None:
+            problem = subject.found.error  # not of the class: a version, a name that two packages have
         if problem:
             raise Failed(problem)
         if not (subject.factory.__doc__ or "").strip():

@@ -53,12 +53,13 @@ def _blocked(subject: Subject, check: Check) -> Outcome | None:
 
 def _carry_out(subject: Subject, check: Check) -> Outcome:
     try:
-        with one_thread(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if check.scope == "plugin":
                 check.function(subject)
             else:
-                _each_case(subject, check)
+                with one_thread():
+                    _each_case(subject, check)
     except NotApplicable as reason:
         return Outcome(check.name, "not applicable", str(reason))
     except Exception as error:  # noqa: BLE001 - whatever a plugin raises is an outcome
