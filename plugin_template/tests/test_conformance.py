@@ -4,4 +4,4 @@ from sdcore.testing import PluginConformance
 class TestTemplate(PluginConformance):
     plugin = "template"
     options = ({"warmth": 0.8}, {"words": "flat style"})
-    neutral = {"words": "", "warmth": 0}  # noqa: RUF012
+    neutral = {"words": "", "warmth": 0}

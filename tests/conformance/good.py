@@ -37,4 +37,4 @@ class GoodPlugin(Plugin):
 
 class GoodConformance(PluginConformance):
     plugin = "good"
-    neutral = {"strength": 0}  # noqa: RUF012
+    neutral = {"strength": 0}

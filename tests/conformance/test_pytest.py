@@ -30,7 +30,7 @@ def test_the_class_makes_a_test_of_every_check(tmp_path: Path) -> None:
         "-p",
         "no:cacheprovider",
         "-k",
-        "cpu-hooks or cpu-metadata or cpu-import",
+        "cpu-hooks or cpu-metadata",
     ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *asked],
@@ -39,7 +39,7 @@ def test_the_class_makes_a_test_of_every_check(tmp_path: Path) -> None:
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
-    assert "1 failed, 2 passed" in done.stdout, done.stdout
+    assert "1 failed, 1 passed" in done.stdout, done.stdout
     assert "test_good.py::TestGood::test_conformance[cpu-hooks]" in done.stdout
     assert "its exception is out of date; remove it (they are odd)" in done.stdout
 

@@ -12,8 +12,8 @@ from .outcome import Failed, NotApplicable
 from .subject import Trial
 
 REMEDY = (
-    "Say what to check it with: options and request in a subclass of sdcore.testing.PluginConformance, beside the plugin "
-    "or in the module `conformance` of its package; or --use NAME:OPTIONS"
+    "Say what to check it with: options and request in a subclass of sdcore.testing.PluginConformance, beside the "
+    "plugin or in the module `conformance` of its package; or --use NAME:OPTIONS"
 )
 EVERY_TIER = ("cpu", "gpu", "weights")
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2}

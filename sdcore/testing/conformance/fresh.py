@@ -9,6 +9,7 @@ import base64
 import importlib
 import importlib.util
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -43,10 +44,14 @@ def in_fresh_process(
         "file": file,
         "pickles": [base64.b64encode(data).decode() for data in pickles],
         "after_torch": after_torch,
-        "path": [entry for entry in sys.path if entry],
     }
     done = subprocess.run(
-        [sys.executable, "-m", __name__], input=json.dumps(order), capture_output=True, text=True, timeout=TIMEOUT
+        [sys.executable, "-m", __name__],
+        input=json.dumps(order),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
     )
     if done.returncode != 0 or not done.stdout.strip():
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -74,7 +79,6 @@ def _carry_out(order: Mapping[str, Any]) -> dict[str, Any]:
     from sdcore.schedulers import register_builtin
     from sdcore.testing.conformance.watching import changed, process_settings
 
-    sys.path[:] = order["path"]
     if order["after_torch"]:
         import torch  # noqa: F401
     before, loaded, threads = process_settings(), set(sys.modules), threading.active_count()

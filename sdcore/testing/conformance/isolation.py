@@ -48,7 +48,7 @@ class Stumbling(Plugin):
 @check(
     8,
     "randomness",
-    "it draws from the request's generators, and leaves the global ones alone",
+    "it draws from the request's generators, and leaves global ones and settings of the process alone",
     everywhere=True,
     tiers=EVERY_TIER,
     needs=("effect",),

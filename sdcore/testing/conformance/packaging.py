@@ -180,7 +180,7 @@ def _fresh(subject: Subject, after_torch: bool = False) -> Mapping[str, Any]:
     """What a fresh process says of the plugin; asked once, as that takes half a second."""
     factory = _class(subject)
     file = None if subject.installed else _source(factory)
-    key = (id(factory), after_torch)
+    key = (factory, after_torch)
     if key not in _asked:
         try:
             pickles = [] if after_torch else _pickles(subject)
@@ -202,4 +202,4 @@ def _source(factory: type[Plugin]) -> str:
     return file
 
 
-_asked: dict[tuple[int, bool], Mapping[str, Any]] = {}
+_asked: dict[tuple[Any, bool], Mapping[str, Any]] = {}

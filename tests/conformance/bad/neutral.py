@@ -26,4 +26,4 @@ class Bad(Plugin):
 
 class BadConformance(PluginConformance):
     plugin = "bad"
-    neutral = {"strength": 0}  # noqa: RUF012
+    neutral = {"strength": 0}

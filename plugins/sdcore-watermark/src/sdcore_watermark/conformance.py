@@ -10,4 +10,4 @@ class WatermarkConformance(PluginConformance):
 
     plugin = "watermark"
     options = ({}, {"latent": True})
-    request = {"height": 64, "width": 64}  # noqa: RUF012
+    request = {"height": 64, "width": 64}
