@@ -28,7 +28,7 @@ class ControlNetTraining(ControlTraining):
     Options = TrainControlNet
     command = True
     about = "train a ControlNet"
-    defaults = {"optimizer.learning_rate": 1e-5}
+    defaults = {"optimizer.learning_rate": 1e-5}  # noqa: RUF012
     kind = "ControlNet"
     options: TrainControlNet
 

@@ -27,7 +27,7 @@ class T2IAdapterTraining(ControlTraining):
     Options = TrainT2IAdapter
     command = True
     about = "train a T2I-Adapter"
-    defaults = {"optimizer.learning_rate": 1e-5}
+    defaults = {"optimizer.learning_rate": 1e-5}  # noqa: RUF012
     kind = "T2I-Adapter"
     options: TrainT2IAdapter
 
