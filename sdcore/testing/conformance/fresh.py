@@ -77,18 +77,24 @@ def load_class(module: str, qualname: str, file: str | None) -> Any:
 def _carry_out(order: Mapping[str, Any]) -> dict[str, Any]:
     from sdcore.host import PluginHost
     from sdcore.schedulers import register_builtin
-    from sdcore.testing.conformance.watching import changed, process_settings
+    from sdcore.testing.conformance.watching import changed, class_attributes, process_settings, restore_classes
 
+    shared: list[Any] = []
     if order["after_torch"]:
-        import torch  # noqa: F401
+        import torch
+
+        shared = [torch, torch.Tensor, torch.nn.Module, torch.nn.functional]
+    attributes = class_attributes(shared)
     before, loaded, threads = process_settings(), set(sys.modules), threading.active_count()
     factory = load_class(order["module"], order["qualname"], order["file"])
     PluginHost([factory], before=register_builtin)
     after = process_settings()
+    patched = restore_classes(attributes, shared)
     told: dict[str, Any] = {
         "error": None,
         "heavy": [name for name in HEAVY if name in sys.modules and name not in loaded],
-        "changes": [name for name in changed(before, after) if name in before or not name.startswith("torch.")],
+        "changes": [name for name in changed(before, after) if name in before or not name.startswith("torch.")]
+        + patched,
         "threads": threading.active_count() - threads,
         "options": [],
     }

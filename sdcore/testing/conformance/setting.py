@@ -34,21 +34,25 @@ class Setting:
 
     Attributes:
         family: "sd1", "sd2", "sdxl", or "embedded" for the model that is installed.
-        source: a folder, or the name of an installed model.
         device: such as "cpu".
         size: side of pictures in pixels.
         folder: for the files of cases; removed when the process ends.
     """
 
-    def __init__(self, family: str, source: str, device: str, size: int) -> None:
+    def __init__(self, family: str, source: str | None, device: str, size: int) -> None:
         self.family = family
-        self.source = source
+        self._source = source
         self.device = device
         self.size = size
         self.folder = Path(tempfile.mkdtemp(prefix="sdcore-conformance-"))
         atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
         self._models: dict[tuple[str, int], Model] = {}
         self._plain: dict[str, Result] = {}
+
+    @property
+    def source(self) -> str:
+        """A folder, or the name of an installed model."""
+        return str(tiny_folder(self.family)) if self._source is None else self._source
 
     @property
     def model(self) -> Model:
@@ -127,7 +131,7 @@ def setting_of(family: str, device: str = "cpu", model: str | None = None) -> Se
         from sdcore.models.installed import choose_installed
 
         return Setting(family, model or choose_installed()[0], device, 64)
-    return Setting(family, str(tiny_folder(family)), device, 32)
+    return Setting(family, None, device, 32)
 
 
 def fingerprint(model: Model) -> str:

@@ -178,7 +178,7 @@ def restore_classes(before: Mapping[Any, Mapping[str, Any]], classes: Iterable[A
                 continue
             if old is _ABSENT and not callable(new):
                 continue  # libraries keep caches on their classes
-            told.append(f"{kind.__module__ if hasattr(kind, '__module__') else ''}.{kind.__name__}.{name}".lstrip("."))
+            told.append(f"{getattr(kind, '__module__', '')}.{kind.__name__}.{name}".lstrip("."))
             if old is _ABSENT:
                 delattr(kind, name)
             else:
