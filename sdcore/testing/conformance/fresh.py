@@ -87,7 +87,8 @@ def _carry_out(order: Mapping[str, Any]) -> dict[str, Any]:
     attributes = class_attributes(shared)
     before, loaded, threads = process_settings(), set(sys.modules), threading.active_count()
     factory = load_class(order["module"], order["qualname"], order["file"])
-    PluginHost([factory], before=register_builtin)
+    if isinstance(factory, type):  # else a function that names the folder of a model
+        PluginHost([factory], before=register_builtin)
     after = process_settings()
     patched = restore_classes(attributes, shared)
     told: dict[str, Any] = {

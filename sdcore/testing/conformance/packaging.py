@@ -140,6 +140,7 @@ def _check_annotations(factory: type[Plugin], name: str, method: Any) -> None:
 def pickling(subject: Subject) -> None:
     """A worker process can construct the plugin, and unpickle options to the same."""
     sent = _pickles(subject)
+    _class(subject)
     told = _fresh(subject)
     if told["error"]:
         raise NotApplicable("it cannot be imported there, of which `import` tells")
@@ -177,15 +178,18 @@ def _options(kind: type[Options], values: Mapping[str, Any]) -> Options:
 
 def _fresh(subject: Subject, after_torch: bool = False) -> Mapping[str, Any]:
     """What a fresh process says of the plugin; asked once, as that takes half a second."""
-    factory = _class(subject)
-    file = None if subject.installed else _source(factory)
-    key = (factory, after_torch)
+    factory = subject.factory
+    file = None if subject.installed or factory is None else _source(factory)
+    key = (factory or subject.name, after_torch)
     if key not in _asked:
         try:
-            pickles = [] if after_torch else _pickles(subject)
+            pickles = [] if after_torch or factory is None else _pickles(subject)
         except Failed:
             pickles = []
-        _asked[key] = in_fresh_process(factory.__module__, factory.__qualname__, file, pickles, after_torch=after_torch)
+        module, _, name = subject.found.origin.partition(":")
+        if factory is not None:
+            module, name = factory.__module__, factory.__qualname__
+        _asked[key] = in_fresh_process(module, name, file, pickles, after_torch=after_torch)
     return _asked[key]
 
 
