@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow lint docs composition bench eval-mini eval-control eval-dreambooth clean
+.PHONY: demo test test-slow lint docs composition conformance bench eval-mini eval-control eval-dreambooth clean
 .DELETE_ON_ERROR:
 
 # torch first and by its exact version: any other spec can pull gigabytes of CUDA packages.
@@ -47,6 +47,10 @@ docs: $(STAMP)
 # docs/composition.md: every combination of plugins carried out, and compared with diffusers where it has a class.
 composition: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m tests.composition.table
+
+# docs/conformance.md: every check of every plugin.
+conformance: $(STAMP)
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m tests.conformance.table
 
 bench: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/overhead.py

@@ -20,6 +20,11 @@ def hook_methods(factory: type[Plugin]) -> dict[str, Any]:
 
 def check_class(loaded: Any, name: str) -> str | None:
     """What is wrong with a would-be plugin class, or None."""
+    return check_body(loaded, name) or check_hooks(loaded)
+
+
+def check_body(loaded: Any, name: str) -> str | None:
+    """The same, its hooks left aside."""
     if not inspect.isclass(loaded):
         return f"its entry point gives {loaded!r}; it must name the Plugin subclass itself, not an instance"
     title = loaded.__qualname__
@@ -41,6 +46,12 @@ def check_class(loaded: Any, name: str) -> str | None:
     hashes: Any = loaded.__hash__  # a dataclass has its own, or None
     if hashes is not object.__hash__:
         return f"{title} must hash by identity: do not make it a dataclass or a pydantic model"
+    return None
+
+
+def check_hooks(loaded: type[Plugin]) -> str | None:
+    """What is wrong with the hooks of a plugin class, or None."""
+    title = loaded.__qualname__
     for hook, method in hook_methods(loaded).items():
         problem = _check_hook(hook, method)
         if problem:

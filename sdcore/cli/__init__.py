@@ -27,6 +27,7 @@ COMMANDS = {
     "plugins": "list plugins, or describe one",
     "models": "list installed models, or describe one",
     "schedulers": "list schedulers",
+    "check": "check that a plugin keeps what every plugin promises",
     "doctor": "check this installation",
     "demo": "draw a set of pictures with the installed model",
 }
