@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 from pydantic import ValidationError
-from sdcore import Engine
+from sdcore import Engine, GenerateRequest
 from sdcore.testing.tiny import tiny_folder
 
 from sdcore_template import Template, TemplatePlugin
 from sdcore_template.effect import warm
 
-SMALL = {"seed": 1, "steps": 2, "height": 32, "width": 32}
+APPLE = GenerateRequest("a red apple", seed=1, steps=2, height=32, width=32)
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +30,16 @@ def test_warm_moves_red_up_and_blue_down() -> None:
 
 
 def test_the_picture_is_warmed_only_when_the_plugin_is_used(engine: Engine) -> None:
-    plain = engine.generate("a red apple", **SMALL)
-    warmed = engine.generate("a red apple", **SMALL, use=[Template(warmth=1.0)])
-    again = engine.generate("a red apple", **SMALL)
+    plain = engine.generate(APPLE)
+    warmed = engine.generate(APPLE.replace(use=[Template(warmth=1.0)]))
+    again = engine.generate(APPLE)
     assert warmed.image.tobytes() == warm(plain.image, 1.0).tobytes() != plain.image.tobytes()
     assert again.image.tobytes() == plain.image.tobytes()
 
 
 def test_words_are_added_to_the_prompt(engine: Engine) -> None:
-    added = engine.generate("a red apple", **SMALL, use=[Template(words="flat style", warmth=0.0)])
-    written = engine.generate("a red apple, flat style", **SMALL)
+    added = engine.generate(APPLE.replace(use=[Template(words="flat style", warmth=0.0)]))
+    written = engine.generate(APPLE.replace(prompt="a red apple, flat style"))
     assert added.image.tobytes() == written.image.tobytes()
 
 
