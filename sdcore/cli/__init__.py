@@ -25,6 +25,7 @@ COMMANDS = {
     "plugins": "list plugins, or describe one",
     "models": "list installed models, or describe one",
     "schedulers": "list schedulers",
+    "new": "start a plugin from one that works",
     "doctor": "check this installation",
     "demo": "draw a set of pictures with the installed model",
 }

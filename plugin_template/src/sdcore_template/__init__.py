@@ -13,7 +13,7 @@ __all__ = ["Template", "TemplatePlugin"]
 
 
 class Template(Options):
-    """What a user writes: ``use=[Template(warmth=0.8)]``, or ``--use template:warmth=0.8``."""
+    """What a user writes: ``use=[Template(warmth=0.8)]``."""
 
     warmth: float = Field(default=0.5, ge=0, le=1, description="how warm the light becomes; 0 leaves the colours alone")
     words: str = Field(default="", description="added to the prompt, after a comma")
