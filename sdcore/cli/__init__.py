@@ -28,6 +28,7 @@ COMMANDS = {
     "models": "list installed models, or describe one",
     "schedulers": "list schedulers",
     "check": "check that a plugin keeps what every plugin promises",
+    "new": "start a plugin from one that works",
     "doctor": "check this installation",
     "demo": "draw a set of pictures with the installed model",
 }
