@@ -171,3 +171,23 @@ def test_it_is_used_twice_or_warns(tiny: Engine, signed_by: dict[str, str], tmp_
     result = tiny.generate("a cat", use=[dead], on_event=lambda e: told.append(getattr(e, "message", "")), **FAST)
     result.save(tmp_path / "cat.png")
     assert any("without a time-stamp" in text for text in told)
+
+
+def test_safety_watermark_and_credentials_together(
+    files: dict[str, str], signed_by: dict[str, str], key_file: str
+) -> None:
+    """The order is safety, watermark, metadata, seal; the manifest names the safety report by its hash."""
+    safety = pytest.importorskip("sdcore_safety")
+    always = [Credentials(**signed_by), Watermark(key=key_file), safety.Safety()]  # however they are given
+    names = ["safety", "watermark", "credentials"]
+    with Engine.load(tiny_folder("sd1"), plugins=names, always=always) as engine:
+        rows = [(row.port, row.plugin) for row in engine.explain("a cat", **FAST).rows() if not row.default]
+        made = engine.generate("a cat", **FAST)
+        found = verify(made.pictures[0].encode("png"), anchors=files["anchors"], host=engine.host)
+    outputs = [row for row in rows if row[0] in ("decode.image", "output.metadata", "output.seal")]
+    assert outputs[0] == ("decode.image", "watermark")
+    assert outputs[-1] == ("output.seal", "credentials")
+    assert found.verdict == "trusted"
+    facts = dict(found.findings["credentials"].facts)
+    assert facts["safety report"] == made.reports[0]["safety"]["report_sha256"]
+    assert "sdcore-safety" in facts["made with"]

@@ -43,7 +43,8 @@ def _facts(manifests: Manifests) -> Iterator[tuple[str, Any]]:
     yield "prompt sha256", made.get("prompt_sha256")
     yield "safety report", made.get("safety_report_sha256")
     for override in made.get("safety_overrides", ()):
-        yield "safety override", override
+        told = override.items() if isinstance(override, Mapping) else [("", override)]
+        yield "safety override", ", ".join(f"{name}: {value}".removeprefix(": ") for name, value in told)
     entries = assertion(active, "cawg.training-mining").get("entries", {})
     uses = {str((entries.get(name) or {}).get("use")) for name in TRAINING if name in entries}
     yield "training", ", ".join(sorted(uses))
