@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter, ImageOps
 from sdcore_watermark import Detection, Key, detect, embed, mark
+from sdcore_watermark.spread.correlate import tail
 from sdcore_watermark.spread.perception import luma, psnr, ssim
 
 from sdcore import RequestError
@@ -151,6 +153,21 @@ def test_all_generations_are_found(photo: Photo, key: Key) -> None:
     assert found.key_id == key.key_id
     assert detect(embed(photo(256), rotated, 7), rotated, search="fast").key_id == rotated.key_id
     assert detect(embed(photo(256), rotated, 7), key, search="fast").p_value > 1e-4
+
+
+def test_the_tail_is_a_bound_where_the_normal_one_is_none() -> None:
+    nine_heads = 2.0**-9  # nine fair coins alike: three standard deviations
+    assert nine_heads > 0.5 * math.erfc(3 / math.sqrt(2))
+    assert tail(3.0) >= nine_heads
+    random = np.random.default_rng(0)
+    for weights in ([1.0], [1.0, 1.0], [3.0, 1.0, 1.0, 1.0], 0.7 ** np.arange(20)):
+        weights = np.asarray(weights)
+        sums = np.cos(random.uniform(0, 2 * np.pi, (200_000, weights.size))) @ weights
+        z = sums / np.sqrt((weights**2).sum() / 2)
+        for level in (0.5, 1.0, 1.4, 2.0, 3.0):
+            assert (z >= level).mean() <= tail(level)
+    assert tail(-1.0) == 1.0
+    assert 0 < tail(7.0) < 1e-11
 
 
 def test_false_alarms_are_as_rare_as_the_p_value_says(photo: Photo) -> None:
