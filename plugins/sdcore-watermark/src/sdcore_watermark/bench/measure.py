@@ -39,7 +39,7 @@ class Cell:
             self.psnrs.append(told["psnr"])
 
     def summary(self) -> dict[str, Any]:
-        """TPR, bit accuracy, exact and wrong reads, PSNR of attacked against marked pictures, seconds a detection."""
+        """TPR, bit accuracy, exact and wrong reads, PSNR of attacked against marked, median seconds."""
         count = len(self.outcomes)
         matched = [o.matched / 32 for o in self.outcomes if o.matched is not None]
         return {
@@ -49,7 +49,7 @@ class Cell:
             "exact": _mean([o.exact for o in self.outcomes]),
             "wrong": _mean([o.wrong for o in self.outcomes]),
             "psnr": _mean(self.psnrs),
-            "seconds": _mean(self.seconds),
+            "seconds": _median(self.seconds),
         }
 
 
@@ -63,13 +63,13 @@ class Quality:
     unmarkable: int = 0
 
     def summary(self) -> dict[str, Any]:
-        """Means and minima."""
+        """Means and minima, the median of seconds."""
         return {
             "psnr": _mean(self.psnrs),
             "psnr_min": round(min(self.psnrs, default=0.0), 2),
             "ssim": _mean(self.ssims),
             "ssim_min": round(min(self.ssims, default=0.0), 4),
-            "seconds": _mean(self.seconds),
+            "seconds": _median(self.seconds),
             "unmarkable": self.unmarkable,
         }
 
@@ -166,3 +166,7 @@ class _Picture:
 
 def _mean(values: Sequence[float]) -> float | None:
     return round(float(np.mean(values)), 4) if len(values) else None
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return round(float(np.median(values)), 4) if len(values) else None
