@@ -84,6 +84,12 @@ def test_nothing_is_too_far_behind_to_be_looked_at() -> None:
     assert all(len(piece.split()) <= 40 for piece in pieces)
 
 
+@pytest.mark.parametrize("text", ["", " "])
+def test_a_prompt_without_words_names_nothing(text: str) -> None:
+    check = EmbeddingCheck(CheckSettings(model=engine_of("sd1").model))
+    assert set(check.score(text).values()) == {0.0}
+
+
 def test_it_needs_a_model() -> None:
     with pytest.raises(ValueError, match="text encoder of a model"):
         EmbeddingCheck(CheckSettings())

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sdcore import (
+    Access,
     Change,
     Conditioning,
     Contribution,
@@ -46,6 +47,11 @@ class SafetyPlugin(Plugin):
 
     name = "safety"
     options = Safety
+    access = Access(
+        files=("read", "write"),
+        weights=("safetensors", "onnx"),
+        when="reads: files that options name; writes: sdcore safety, sdcore audit; onnx: open_nsfw",
+    )
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}

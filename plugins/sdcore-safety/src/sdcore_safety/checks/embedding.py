@@ -78,5 +78,8 @@ class EmbeddingCheck(PromptCheck):
         """The largest score over the text and its clauses."""
         from sdcore_safety.encoding import text_vectors
 
-        found = self._anchors.deviations(text_vectors(self._model, clauses(text)))
+        pieces = clauses(text)
+        if not pieces:  # an empty prompt, such as an img2img run may have, names nothing
+            return dict.fromkeys(self.categories, 0.0)
+        found = self._anchors.deviations(text_vectors(self._model, pieces))
         return {category: to_score(deviation) for category, deviation in found.items()}
