@@ -162,7 +162,7 @@ def test_wrong_anchors_are_said(files: dict[str, str], picture: Callable[[str], 
 def test_hostile_manifests_give_a_finding(
     kind: str, signed_by: dict[str, str], files: dict[str, str], picture: Callable[[str], bytes]
 ) -> None:
-    """Every 37th byte of the manifest changed, in turn: never an exception, and trusted only if nothing is told otherwise.
+    """Every 37th byte of the manifest changed, in turn: never an exception, and trusted only if it tells the same.
 
     Most of a manifest is room for the signature, zeros that mean nothing; so are some names of boxes.
     """
