@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow lint docs composition bench eval-mini eval-control eval-dreambooth clean
+.PHONY: demo test test-slow test-packages lint docs composition conformance bench eval-mini eval-control eval-dreambooth clean
 .DELETE_ON_ERROR:
 
 # torch first and by its exact version: any other spec can pull gigabytes of CUDA packages.
@@ -35,6 +35,10 @@ test: $(STAMP) lint
 test-slow: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -n auto --maxprocesses=4 -m "slow and not gpu"
 
+# Wheels of all packages: what is in them, and that each installs and works alone, and all together. Downloads nothing.
+test-packages: $(STAMP)
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m tests.packages
+
 lint: $(STAMP)
 	"$(BIN)/ruff" check .
 	"$(BIN)/ruff" format --check .
@@ -47,6 +51,10 @@ docs: $(STAMP)
 # docs/composition.md: every combination of plugins carried out, and compared with diffusers where it has a class.
 composition: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m tests.composition.table
+
+# docs/conformance.md: every check of every plugin.
+conformance: $(STAMP)
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m tests.conformance.table
 
 bench: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/overhead.py

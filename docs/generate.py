@@ -1,4 +1,4 @@
-"""Write docs/reference from the code: hooks, ports, request fields, schedulers. `--check` compares instead.
+"""Write docs/reference from the code: hooks, ports, plugins, request fields, schedulers. `--check` compares instead.
 
 Run it with `make docs`.
 """
@@ -10,12 +10,13 @@ import ast
 import importlib
 import inspect
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sdcore.cli import COMMANDS
 from sdcore.cli.option_table import option_rows
-from sdcore.discovery import discover, hook_methods
+from sdcore.discovery import PluginRecord, discover, hook_methods
 from sdcore.plugin import HOOKS, Options, Plugin
 from sdcore.ports import PORTS, Port
 from sdcore.request import ALIASES, GenerateRequest
@@ -87,12 +88,32 @@ def _sections(doc: str) -> tuple[str, list[tuple[str, str]]]:
     return " ".join(head.split()), [(title, body.replace("``", "`")) for title, body in found]
 
 
-def _users(hook: str) -> str:
+def _ours() -> Iterator[tuple[PluginRecord, type[Plugin]]]:
+    """The plugins of this repository that are installed, with their classes."""
     ours = {path.parent.name for path in DOCS.parent.glob("plugins/*/pyproject.toml")} | {"sdcore-template"}
-    records = [record for record in discover() if record.distribution in ours and record.factory is not None]
-    used = [record.name for record in records if record.factory and hook in hook_methods(record.factory)]
-    links = [f"`{name}`" for name in used]
+    for record in discover():
+        if record.distribution in ours and record.factory is not None:
+            yield record, record.factory
+
+
+def _users(hook: str) -> str:
+    links = [f"[`{record.name}`](plugins.md#{record.name})" for record, made in _ours() if hook in hook_methods(made)]
     return ", ".join([*links, f"[docs/examples/{hook}.py](../examples/{hook}.py)"])
+
+
+def plugins_page() -> str:
+    """Every plugin of this repository: what it is, its hooks, its options."""
+    page = NOTE + (
+        "# Plugins\n\nWhat the packages of this repository bring, as `sdcore plugins info NAME` prints it for any. "
+        'In Python `use=[Name(option=...)]`, on the command line `--use name:option=...`, in JSON `{"plugin": "name", '
+        '"options": {...}}`.\n'
+    )
+    for record, made in _ours():
+        page += f"\n## {record.name}\n\n{inspect.cleandoc(made.__doc__ or '').replace('``', '`')}\n\n"
+        hooks = ", ".join(f"[{hook}](hooks.md#{hook})" for hook in hook_methods(made)) or "none"
+        page += f"Package `{record.distribution}`; hooks: {hooks}.\n"
+        page += _option_table(option_rows(made.options)) if made.options else "\nIt has no options.\n"
+    return page
 
 
 def request_page() -> str:
@@ -131,9 +152,11 @@ def schedulers_page() -> str:
 def cli_page() -> str:
     """Every command of the command line with its arguments."""
     page = NOTE + "# Command line\n\n`sdcore COMMAND --help` says the same. Exit codes: 0; 1 for a failure, or for a "
-    page += "replay that differs; 2 for a request that cannot be carried out; 130 after Ctrl-C.\n"
+    page += "replay that differs; 2 for a request that cannot be carried out; 130 after Ctrl-C. "
     page += "`verify` returns that of its verdict: "
-    page += ", ".join(f"{code} {verdict}" for verdict, code in EXIT_CODES.items()) + ".\n"
+    page += ", ".join(f"{code} {verdict}" for verdict, code in EXIT_CODES.items()) + ".\n\n"
+    page += "Every command, those of plugins too, takes `--quiet`, `--verbose` and "
+    page += "`--locked FILE` ([lock the plugins](../how-to/lock-plugins.md)).\n"
     for name, about in COMMANDS.items():
         command = argparse.ArgumentParser(prog=f"sdcore {name}")
         importlib.import_module(f"sdcore.cli.{name}").add_arguments(command)
@@ -199,6 +222,7 @@ def _cell(text: str) -> str:
 PAGES = {
     "cli.md": cli_page,
     "hooks.md": hooks_page,
+    "plugins.md": plugins_page,
     "request.md": request_page,
     "schedulers.md": schedulers_page,
     "training.md": training_page,

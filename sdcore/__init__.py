@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import ports as ports
+    from .access import Access as Access
     from .engine import Engine as Engine
     from .errors import Cancelled as Cancelled
     from .errors import ConflictError as ConflictError
@@ -49,12 +50,14 @@ if TYPE_CHECKING:
     from .stages import WeightPatch as WeightPatch
     from .stages import Word as Word
     from .stash import StateKey as StateKey
+    from .trace import Trace as Trace
     from .verifying import Finding as Finding
     from .verifying import Verification as Verification
     from .verifying import Verifier as Verifier
     from .verifying import verify as verify
 
 _HOME = {
+    "access": ("Access",),
     "engine": ("Engine",),
     "errors": (
         "Cancelled",
@@ -83,6 +86,7 @@ _HOME = {
     "stages": ("Branch", "Conditioning", "SidePath", "Site", "Step", "Verdict", "WeightPatch", "Word"),
     "stash": ("StateKey",),
     "verifying": ("Finding", "Verification", "Verifier", "verify"),
+    "trace": ("Trace",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

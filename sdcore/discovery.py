@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -20,6 +21,8 @@ DISABLE = "SDCORE_DISABLE"
 GIVEN = "(given)"
 INSTALLED = "installed"
 """In ``plugins=[...]``: everything that is installed."""
+
+NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,12 @@ def disabled_names() -> frozenset[str]:
     return frozenset(name.strip() for name in os.environ.get(DISABLE, "").split(",") if name.strip())
 
 
-def discover(only: Iterable[str] | None = None) -> list[PluginRecord]:
+def discover(only: Iterable[str] | None = None, refused: Mapping[str, str] = NOBODY) -> list[PluginRecord]:
     """All plugins of the entry-point group ``sdcore.plugins``, sorted by name.
 
     Args:
         only: load no others than these names; the others are not imported and not returned.
+        refused: why plugins of these distributions must not be imported; they are listed as broken.
     """
     wanted = None if only is None else frozenset(only)
     blocked = disabled_names()
@@ -90,6 +94,8 @@ def discover(only: Iterable[str] | None = None) -> list[PluginRecord]:
         elif len(distinct) > 1:
             owners = " and ".join(sorted(other.label for other in distinct.values()))
             record = replace(record, error=f"two packages provide a plugin of this name: {owners}; uninstall one")
+        elif record.distribution in refused:
+            record = replace(record, error=refused[record.distribution])
         else:
             record = _load(record, entry)
         records.append(record)
@@ -133,21 +139,22 @@ def _version_gate(distribution: Any) -> str | None:
     return None
 
 
-def select(plugins: Iterable[str | type[Plugin]] | None) -> list[PluginRecord]:
+def select(plugins: Iterable[str | type[Plugin]] | None, refused: Mapping[str, str] = NOBODY) -> list[PluginRecord]:
     """The plugins of an engine, by name.
 
     Args:
         plugins: None for everything installed; or names of installed plugins, Plugin subclasses, and
             ``"installed"`` for everything installed.
+        refused: as of :func:`discover`.
 
     Raises:
         PluginLoadError: a plugin that was named is missing or disabled, or a class is not a plugin.
     """
     if plugins is None:
-        return discover()
+        return discover(None, refused)
     plugins = list(plugins)
     names = [item for item in plugins if isinstance(item, str)]
-    records = discover(None if INSTALLED in names else names)
+    records = discover(None if INSTALLED in names else names, refused)
     known = {record.name: record for record in records}
     for name in names:
         if name == INSTALLED:

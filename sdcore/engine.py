@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .batches import Batch, collect
@@ -28,6 +29,7 @@ from .unet import find_sites
 if TYPE_CHECKING:
     from .models import Model
     from .text import TextCache
+    from .trace.tracer import Tracer
 
 MAX_PIXELS = 64_000_000
 AnyRequest = GenerateRequest | str | Mapping[str, Any] | None
@@ -47,7 +49,9 @@ class Engine:
         plugins: Iterable[str | type[Plugin]] | None = None,
         always: Sequence[Options | Use | str] = (),
         max_pixels: int = MAX_PIXELS,
+        locked: str | os.PathLike[str] | None = None,
     ) -> None:
+        _check_locked(locked)
         if not isinstance(max_pixels, int) or max_pixels < 1:
             raise RequestError(f"max_pixels is {max_pixels!r}; it is the number of pixels that a picture may have")
         check_defaults(model)
@@ -76,6 +80,7 @@ class Engine:
         prediction_type: str | None = None,
         allow_pickle: bool = False,
         max_pixels: int = MAX_PIXELS,
+        locked: str | os.PathLike[str] | None = None,
     ) -> Engine:
         """Load a model.
 
@@ -90,13 +95,15 @@ class Engine:
             prediction_type: ``"epsilon"`` or ``"v_prediction"``, where a checkpoint does not say.
             allow_pickle: accept ``.ckpt`` and ``.bin``, read with ``weights_only=True``.
             max_pixels: refuse larger pictures, given or asked for.
+            locked: a lock (``sdcore plugins lock``): nothing is imported unless exactly what it locks is installed.
 
         Raises:
             ModelError: the model cannot be loaded.
-            PluginLoadError: a named plugin cannot be used.
+            PluginLoadError: a named plugin cannot be used, or what is installed is not what was locked.
         """
         from .models import load_model
 
+        _check_locked(locked)
         if not isinstance(source, str | os.PathLike | None):
             raise ModelError(f"source is a {type(source).__name__}; give a folder, a file, a name or a hub id as text")
         model = load_model(
@@ -117,11 +124,12 @@ class Engine:
         plugins: Iterable[str | type[Plugin]] | None = None,
         always: Sequence[Options | Use | str] = (),
         max_pixels: int = MAX_PIXELS,
+        locked: str | os.PathLike[str] | None = None,
     ) -> Engine:
         """An engine around the components of a diffusers pipeline: shared with it, and left as they were."""
         from .models import from_pipeline
 
-        return cls(from_pipeline(pipe), plugins=plugins, always=always, max_pixels=max_pixels)
+        return cls(from_pipeline(pipe), plugins=plugins, always=always, max_pixels=max_pixels, locked=locked)
 
     @property
     def model(self) -> Model:
@@ -132,12 +140,15 @@ class Engine:
 
     # -- the main path ----------------------------------------------------------------------------------
 
-    def generate(self, request: AnyRequest = None, *, on_event: Observer | None = None, **fields: Any) -> Result:
+    def generate(
+        self, request: AnyRequest = None, *, on_event: Observer | None = None, trace: bool = False, **fields: Any
+    ) -> Result:
         """Carry out a request.
 
         Args:
             request: a request, or the prompt; ``fields`` change it: ``generate("a cat", seed=3, steps=20)``.
             on_event: called with every :class:`sdcore.events.Event`; ``event.run.cancel()`` stops.
+            trace: measure what each plugin does; ``result.trace`` tells. The pictures are the same, later.
 
         Raises:
             RequestError, ImageError, PluginLoadError, ConflictError: before anything is computed.
@@ -147,11 +158,11 @@ class Engine:
         cancelled = threading.Event()
         self._active.add(cancelled)
         try:
-            return self._generate(as_request(request, fields), on_event, cancelled)
+            return self._generate(as_request(request, fields), on_event, cancelled, trace)
         finally:
             self._active.discard(cancelled)
 
-    def stream(self, request: AnyRequest = None, **fields: Any) -> Stream:
+    def stream(self, request: AnyRequest = None, *, trace: bool = False, **fields: Any) -> Stream:
         """Carry out a request in a thread, and iterate over its events.
 
         The stream has ``cancel()`` and ``result()``; leaving the loop early cancels the run.
@@ -159,7 +170,9 @@ class Engine:
         wanted = as_request(request, fields)
         cancelled = threading.Event()
         self._active.add(cancelled)
-        return Stream(lambda observe: self._generate(wanted, observe, cancelled), cancelled, self._active.discard)
+        return Stream(
+            lambda observe: self._generate(wanted, observe, cancelled, trace), cancelled, self._active.discard
+        )
 
     def explain(self, request: AnyRequest = None, **fields: Any) -> Plan:
         """Which stage of which plugin would run where, in order. Computes nothing; ``print`` it.
@@ -173,14 +186,17 @@ class Engine:
             run, _ = job.planned(complete(wanted, self.model, self.max_pixels), [0])
             return job.plan(run)
 
-    def _generate(self, wanted: GenerateRequest, observer: Observer | None, cancelled: threading.Event) -> Result:
+    def _generate(
+        self, wanted: GenerateRequest, observer: Observer | None, cancelled: threading.Event, trace: bool
+    ) -> Result:
         """The main path."""
         if observer is not None and not callable(observer):
             raise RequestError(f"on_event is a {type(observer).__name__}; give a function that takes an event")
-        job = self._job(wanted, observer, cancelled)
+        tracer = self._tracer() if trace else None
+        job = self._job(wanted, observer, cancelled, tracer)
         request = complete(wanted, self.model, self.max_pixels)
         count = len(request.seeds or ())
-        with self._turns:
+        with self._turns, tracer or nullcontext():
             _ = self.model  # closed while this run waited?
             run, previews = job.planned(request, range(min(count, request.batch_size or MOST)))
             planned = run.request
@@ -196,12 +212,24 @@ class Engine:
                 count, batch_size(run, count), one_batch, lambda text: job.tell(Warned(run, text)), what
             )
             result = collect(planned, batches)
+            result.trace = None if tracer is None else tracer.trace()
             job.tell(Finished(run, result))
         return result
 
-    def _job(self, wanted: GenerateRequest, observer: Observer | None, cancelled: threading.Event) -> Job:
+    def _tracer(self) -> Tracer:
+        from .trace.tracer import Tracer
+
+        return Tracer(self.model, self.host)
+
+    def _job(
+        self,
+        wanted: GenerateRequest,
+        observer: Observer | None,
+        cancelled: threading.Event,
+        tracer: Tracer | None = None,
+    ) -> Job:
         return Job(
-            host=self.host,
+            host=self.host if tracer is None else tracer.host,
             model=self.model,
             sites=self._sites,
             texts=self._texts,
@@ -212,6 +240,7 @@ class Engine:
             cancelled=cancelled,
             observer=observer,
             image=wanted.image,
+            tracer=tracer,
         )
 
     def to_json(self, request: AnyRequest = None, **fields: Any) -> str:
@@ -255,3 +284,11 @@ class Engine:
             return "<Engine closed>"
         disabled = f", disabled: {', '.join(sorted(disabled_names()))}" if disabled_names() else ""
         return f"<Engine {self._model.family} from {self._model.source}, {len(self.host.records)} plugins{disabled}>"
+
+
+def _check_locked(file: str | os.PathLike[str] | None) -> None:
+    """Before any plugin is imported."""
+    if file is not None:
+        from .trust import check_lock
+
+        check_lock(file)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from .discovery import GIVEN, INSTALLED, PluginRecord, select
+from .discovery import GIVEN, INSTALLED, NOBODY, PluginRecord, select
 from .errors import PluginError, PluginLoadError, SdcoreError
 from .planning import Change, Problem
 from .plugin import PROJECT, Options, Plugin, nearest
@@ -29,13 +29,17 @@ class PluginHost:
         plugins: None for everything installed; or names of installed plugins, Plugin subclasses, and
             ``"installed"`` for everything installed.
         before: fills the registry with what the core brings, before any plugin does.
+        refused: why plugins of these distributions must not be imported.
 
     Raises:
         PluginLoadError: a plugin that was named is missing or broken, or a class is not a plugin.
     """
 
     def __init__(
-        self, plugins: Iterable[str | type[Plugin]] | None = None, before: Callable[[Registry], None] | None = None
+        self,
+        plugins: Iterable[str | type[Plugin]] | None = None,
+        before: Callable[[Registry], None] | None = None,
+        refused: Mapping[str, str] = NOBODY,
     ) -> None:
         self.registry = Registry()
         if before is not None:
@@ -45,7 +49,7 @@ class PluginHost:
         self._manager.add_hookspecs(Plugin)
         plugins = None if plugins is None else list(plugins)
         asked = {item for item in plugins or () if isinstance(item, str)}
-        for record in select(plugins):
+        for record in select(plugins, refused):
             started = record if record.error else self._start(record)
             self.records[record.name] = started
             if started.error and not started.disabled:

@@ -24,13 +24,15 @@ from .run import Run
 from .stages import Prompt, RunOutput
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
     from torch.nn import Module
 
     from .models import Model
     from .request import GenerateRequest
-    from .stages import Site
+    from .stages import Site, Step
     from .text import TextCache
+    from .trace.tracer import Tracer
 
 Observer = Callable[[Event], object]
 
@@ -48,6 +50,7 @@ class Job:
         observer: told of events, beside the plugins.
         image: the input picture as the user gave it.
         told: what plugins have warned of.
+        tracer: what is put around stages to trace them, or None.
     """
 
     host: PluginHost
@@ -62,6 +65,7 @@ class Job:
     observer: Observer | None = None
     image: Any = None
     told: set[str] = field(default_factory=set)
+    tracer: Tracer | None = None
 
     def planned(self, request: GenerateRequest, indices: Sequence[int]) -> tuple[Run, bool]:
         """The run of some pictures of a complete request, as the plugins' ``plan`` has changed it.
@@ -77,7 +81,7 @@ class Job:
         """The plan of a planned run, checked; nothing has been computed."""
         plan = plan_run(self.host, run)
         check_run(run, plan, self.policy, self.known)
-        return plan
+        return plan if self.tracer is None else self.tracer.plan(plan)
 
     def carry_out(self, run: Run, previews: bool, number: int, of: int) -> Batch:
         """Carry out one batch, from its plan to finished pictures."""
@@ -126,6 +130,11 @@ class Job:
             self.image,
         )
 
+    def _stepped(self, run: Run, step: Step, preview: Callable[[], list[Image]]) -> None:
+        self.tell(Stepped(run, step, preview))
+        if self.tracer is not None:
+            self.tracer.stepped(step.index)
+
     def _warned(self, run: Run, message: str) -> None:
         if message not in self.told:  # hooks are called once more where memory decides how large batches are
             self.told.add(message)
@@ -137,7 +146,7 @@ class Job:
             self.host,
             self.texts,
             self.sites,
-            lambda run, step, preview: self.tell(Stepped(run, step, preview)),
+            self._stepped,
             lambda run, message: self.tell(Warned(run, message)),
         )
         begun: list[Run] = []
@@ -147,6 +156,7 @@ class Job:
             if begun or request is not run.request:  # also a second pass of the same: generators begin anew
                 child = self._child(run, request)
                 its_plan = plan_run(self.host, child)
+                its_plan = its_plan if self.tracer is None else self.tracer.plan(its_plan)
             begun.append(child)
             return carry_out(child, its_plan, services, state, previews)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -60,6 +60,10 @@ class Plan:
     def claimed(self, port: Port[Any]) -> bool:
         """Whether a plugin contributed to the port (the core's defaults do not count)."""
         return port in self._stages
+
+    def replaced(self, change: Callable[[Stage], Stage]) -> Plan:
+        """The same plan with another stage in each place; the core's defaults stay."""
+        return Plan({port: tuple(map(change, found)) for port, found in self._stages.items()}, self._defaults)
 
     def rows(self) -> list[Row]:
         """The plan as a table, in the order of the run."""

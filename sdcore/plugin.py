@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import pluggy
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
+from .access import Access
 from .ports import Contributions
 
 if TYPE_CHECKING:
@@ -101,10 +102,13 @@ class Plugin:
     Attributes:
         name: the entry-point name, as users write it: short, kebab case.
         options: the options class, or None when there is nothing to set.
+        access: what the plugin touches beside the values that its stages are given, as a statement to whoever vets
+            it: ``Access(files=("read",), weights=("safetensors",))``. None is shown as undeclared.
     """
 
     name: ClassVar[str] = ""
     options: ClassVar[type[Options] | None] = None
+    access: ClassVar[Access | None] = None
 
     # Plugins are told apart by identity: pluggy keeps them in a dict.
     __hash__ = object.__hash__

@@ -6,6 +6,7 @@ import inspect
 import re
 from typing import Any
 
+from .access import Access
 from .plugin import HOOKS, PROJECT, Options, Plugin, nearest
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -19,6 +20,11 @@ def hook_methods(factory: type[Plugin]) -> dict[str, Any]:
 
 def check_class(loaded: Any, name: str) -> str | None:
     """What is wrong with a would-be plugin class, or None."""
+    return check_body(loaded, name) or check_hooks(loaded)
+
+
+def check_body(loaded: Any, name: str) -> str | None:
+    """The same, its hooks left aside."""
     if not inspect.isclass(loaded):
         return f"its entry point gives {loaded!r}; it must name the Plugin subclass itself, not an instance"
     title = loaded.__qualname__
@@ -34,9 +40,18 @@ def check_class(loaded: Any, name: str) -> str | None:
     options: Any = loaded.options
     if options is not None and not (inspect.isclass(options) and issubclass(options, Options)):
         return f"{title}.options must be a subclass of sdcore.Options, or None"
+    access: Any = loaded.access
+    if access is not None and not isinstance(access, Access):
+        return f"{title}.access is {access!r}; it must be an sdcore.Access, or None"
     hashes: Any = loaded.__hash__  # a dataclass has its own, or None
     if hashes is not object.__hash__:
         return f"{title} must hash by identity: do not make it a dataclass or a pydantic model"
+    return None
+
+
+def check_hooks(loaded: type[Plugin]) -> str | None:
+    """What is wrong with the hooks of a plugin class, or None."""
+    title = loaded.__qualname__
     for hook, method in hook_methods(loaded).items():
         problem = _check_hook(hook, method)
         if problem:

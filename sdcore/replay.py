@@ -20,6 +20,7 @@ from .picture_files import read_record
 from .record import Record, shown
 from .replay_assets import Allowed, fill_in
 from .request import GenerateRequest
+from .trust import check_lock
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -106,6 +107,10 @@ def replay_picture(
 def _load(record: Record, model: str | os.PathLike[str] | None, load: Mapping[str, Any]) -> Engine:
     from .engine import Engine
 
+    if (
+        load.get("locked") is not None
+    ):  # what is missing for the record is looked for among the plugins, by importing them
+        check_lock(load["locked"])
     if load.get("plugins") is None:
         _check_plugins(record, {found.name for found in discover(_plugins(record))})
     settings = {"device": _device(record.device), "dtype": _dtype(record.dtype)}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .record import Record
     from .request import GenerateRequest
+    from .trace import Trace
 
 
 @dataclass(eq=False)
@@ -81,6 +82,7 @@ class Result:
             check has covered up the picture, by blurring it, say.
         withheld: pictures that a safety verdict kept back.
         lost_tokens: words of the prompt that did not fit (``long_prompt="cut"``).
+        trace: what each plugin did, if ``trace=True`` asked for it. No part of the record.
     """
 
     request: GenerateRequest
@@ -88,6 +90,7 @@ class Result:
     latents: Tensor
     withheld: tuple[WithheldPicture, ...] = ()
     lost_tokens: tuple[str, ...] = ()
+    trace: Trace | None = None
 
     @property
     def images(self) -> list[Image]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import itertools
 import os
 import sys
 import traceback
@@ -26,6 +27,8 @@ COMMANDS = {
     "plugins": "list plugins, or describe one",
     "models": "list installed models, or describe one",
     "schedulers": "list schedulers",
+    "check": "check that a plugin keeps what every plugin promises",
+    "new": "start a plugin from one that works",
     "doctor": "check this installation",
     "demo": "draw a set of pictures with the installed model",
 }
@@ -60,7 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     verbose = "--verbose" in arguments
     try:
+        locks = _locks(arguments)
+        if locks:  # before the parser asks plugins for their commands
+            from sdcore.trust import check_lock
+
+            for lock in locks:
+                check_lock(lock)
         args = _parser(arguments).parse_args(arguments)
+        if getattr(args, "locked", None) and not locks:
+            raise RequestError("write --locked in full: what is installed is compared before flags are understood")
         run: Callable[[argparse.Namespace], int | None] | None = getattr(args, "func", None)
         if run is None:
             _parser([]).print_help()
@@ -78,6 +89,13 @@ def _main(arguments: list[str]) -> int:
             traceback.print_exc()
         complain(f"error: {error}")
         return 2 if isinstance(error, RequestError | ConflictError | PluginLoadError) else 1
+
+
+def _locks(arguments: Sequence[str]) -> list[str]:
+    """The files of ``--locked FILE`` and ``--locked=FILE``."""
+    flags = list(itertools.takewhile(lambda argument: argument != "--", arguments))
+    found = [flag.partition("=")[2] for flag in flags if flag.startswith("--locked=")]
+    return found + [value for flag, value in itertools.pairwise(flags) if flag == "--locked"]
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
@@ -138,6 +156,13 @@ def _add_common(command: argparse.ArgumentParser, inside: bool = False) -> None:
     for name, about in _ALSO.items():
         if f"--{name}" not in known:
             command.add_argument(f"--{name}", action="store_true", default=default, help=about)
+    if "--locked" not in known:
+        command.add_argument(
+            "--locked",
+            metavar="FILE",
+            default=argparse.SUPPRESS if inside else None,
+            help="start only if exactly what FILE locks is installed (see sdcore plugins lock)",
+        )
     for action in command._actions:
         if isinstance(action, argparse._SubParsersAction):
             for parser in dict.fromkeys(action.choices.values()):

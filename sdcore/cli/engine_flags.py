@@ -47,6 +47,8 @@ def chosen_plugins(args: argparse.Namespace) -> list[str | type[Plugin]] | None:
     """What ``Engine.load(plugins=...)`` is given; None for everything that is installed."""
     from sdcore.discovery import INSTALLED
 
+    if args.plugin and getattr(args, "locked", None):
+        raise RequestError("--plugin takes code from a file that no lock knows: leave it out, or leave --locked out")
     names: Sequence[str]
     if args.no_plugins:
         names = ()

@@ -17,6 +17,7 @@ from .output import Target
 from .progress import Progress
 from .request_flags import add_request_flags, request_of
 from .terminal import cancelled_by_ctrl_c, say, to_json
+from .trace_file import check_trace_file, write_trace
 
 if TYPE_CHECKING:
     from sdcore.engine import Engine
@@ -40,6 +41,7 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--quality", type=int, default=95, metavar="N", help="of JPEG and WebP, 1 to 100")
     group.add_argument("--sheet", metavar="FILE", help="write all pictures on one sheet too")
     group.add_argument("--preview-dir", metavar="FOLDER", help="write a small picture after every step")
+    group.add_argument("--trace", metavar="FILE", help="write what each plugin did: as a picture (.png), .json or .txt")
     group.add_argument("--json", action="store_true", help="print a summary as JSON instead of the files' names")
 
 
@@ -59,7 +61,7 @@ def draw(args: argparse.Namespace, request: GenerateRequest) -> tuple[Result, li
         request: the request.
 
     Returns:
-        The result, and the files: one a picture, then the sheet if one was asked for.
+        The result, and the files: one a picture, then the sheet and the trace if they were asked for.
     """
     if request.seed is None and request.seeds is None:
         request = request.replace(seed=secrets.randbelow(2**32))
@@ -74,15 +76,19 @@ def draw(args: argparse.Namespace, request: GenerateRequest) -> tuple[Result, li
     if args.sheet:
         format_of(args.sheet)
         check_writable(args.sheet, args.overwrite)
+    if args.trace:
+        check_trace_file(args.trace, args.overwrite)
     previews = make_folder(args.preview_dir) if args.preview_dir else None
     with load_engine(args) as engine:
         if not latent:
             _check_format(engine, request, target.suffix)
         with Progress(args.quiet, previews) as progress, cancelled_by_ctrl_c(engine):
-            result = engine.generate(request, on_event=progress)
+            result = engine.generate(request, on_event=progress, trace=bool(args.trace))
         files = _write(result, target, args.quality)
         if args.sheet:
             files.append(_sheet(result, args))
+        if result.trace is not None:
+            files.append(write_trace(result.trace, args.trace, args.overwrite))
         if args.json:
             say(to_json(summary(result, files)))
         else:

@@ -21,11 +21,13 @@ def read_plugins(file: str) -> list[type[Plugin]]:
     path = Path(file).expanduser()
     if not path.is_file():
         raise PluginLoadError(f"--plugin {file}: there is no such file")
-    # In sys.modules, because pydantic and inspect look there; under a name that no import can ask for.
-    name, number = path.name, 1
+    # In sys.modules, because pydantic, inspect and pickle look there; under a name that no import can ask for, and
+    # without a dot, which pickle would take for a package.
+    own = path.name.replace(".", "-")
+    name, number = own, 1
     while name in sys.modules and getattr(sys.modules[name], "__file__", None) != str(path.resolve()):
         number += 1
-        name = f"{path.name}-{number}"
+        name = f"{own}-{number}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise PluginLoadError(f"--plugin {file}: not a Python file: its name must end in .py")

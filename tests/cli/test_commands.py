@@ -132,8 +132,11 @@ def test_plugins(cli: Cli, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(site, "other", "", "Nothing")
     code, out, err = cli("plugins")
     assert (code, err) == (0, "")
-    rows = {line.split()[0]: line for line in out.splitlines()}
-    assert rows["shout"].split() == ["shout", "1.2", "sdcore-shout", "register,", "output", "ok"]
+    rows = {line.split()[0]: line for line in out.splitlines() if line}
+    told = rows["shout"].split()
+    assert told[:6] == ["shout", "1.2", "sdcore-shout", "unknown", "register,", "output"]
+    assert told[6:8] == ["undeclared", "undeclared"]
+    assert told[-1] == "ok"
     assert "broken: its import failed: ZeroDivisionError" in rows["broken"]
     assert rows["other"].endswith("disabled")
     by_name = {item["name"]: item for item in json.loads(cli("plugins", "--json")[1])}

@@ -55,6 +55,30 @@ def test_command(tmp_path: Path, photo: Photo, capsys: pytest.CaptureFixture[str
     assert "exists already" in capsys.readouterr().err
 
 
+def test_a_run_that_was_cut_goes_on(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(2):
+        photo(64, number).save(tmp_path / "in" / f"{number}.png")
+    kept, report = tmp_path / "kept.jsonl", tmp_path / "r.json"
+    line = ["watermark", "bench", "--images", str(tmp_path / "in"), "--schemes", "spread", "--attacks", "none,jpeg75"]
+    line += ["--search", "fast", "--clean", "3", "--quiet", "--resume", str(kept), "--json", str(report), "--overwrite"]
+    assert main([*line, "--limit", "1"]) == 0
+    whole = kept.read_text()
+    kept.write_text(whole[:-40])  # cut while the last figure was being written: that of the clean crops
+    looked: list[int] = []
+    detect = subjects.Ours.detect
+    monkeypatch.setattr(subjects.Ours, "detect", lambda self, *args: (looked.append(args[1]), detect(self, *args))[1])
+    assert main(line) == 0
+    assert len(looked) == 2  # the second picture, attacked in two ways
+    first = json.loads(report.read_text())
+    assert first["schemes"]["spread"]["attacks"]["jpeg75"]["pictures"] == 2
+    assert main(line) == 0
+    assert len(looked) == 2
+    assert json.loads(report.read_text()) == first
+    assert main([*line, "--psnr", "36"]) == 0
+    assert len(looked) == 6
+
+
 def test_wrong_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["watermark", "bench", "--images", str(tmp_path)]) == 2
     assert "no pictures" in capsys.readouterr().err

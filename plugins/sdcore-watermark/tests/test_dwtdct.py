@@ -53,8 +53,17 @@ def test_the_text_is_named(calm: Image.Image, key: Key, name: str) -> None:
     found = detect(Image.fromarray(pixels), key, scheme="dwtdct")
     assert found.geometry["text"] == name
     assert found.geometry["agreement"] > 0.97
-    assert found.p_value < (1e-3 if name == "SDV2" else 1e-5)
+    assert found.p_value < 1e-6
     assert detect(calm, key, scheme="dwtdct").p_value > 0.01
+
+
+def test_texts_that_agree_because_both_are_mostly_zeros_are_no_evidence() -> None:
+    text = dwtdct.NAMED["SDV2"]
+    assert dwtdct.text_p_value(np.zeros(32, bool), text) == 1.0
+    assert dwtdct.text_p_value(text > 0, text) < 1e-8
+    few = text.copy()
+    few[np.flatnonzero(few)[:6]] = 0
+    assert dwtdct.text_p_value(few > 0, text) > 1e-5
 
 
 def test_a_payload_comes_back_and_does_not_survive_jpeg(calm: Image.Image, key: Key) -> None:
@@ -62,7 +71,10 @@ def test_a_payload_comes_back_and_does_not_survive_jpeg(calm: Image.Image, key: 
     assert detect(made.image, key, scheme="dwtdct").payload == 0xDEADBEEF
     buffer = io.BytesIO()
     made.image.save(buffer, "JPEG", quality=85)
-    assert detect(Image.open(buffer), key, scheme="dwtdct").payload != 0xDEADBEEF
+    assert detect(made.image, key, scheme="dwtdct", payload=0xDEADBEEF).p_value < 1e-9
+    lost = detect(Image.open(buffer), key, scheme="dwtdct", payload=0xDEADBEEF)
+    assert lost.payload is None
+    assert lost.p_value > 1e-3
 
 
 def test_small_pictures_are_refused_not_passed_over(photo: Photo, key: Key) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
 from scipy import stats
-from sdcore_watermark import Key, Watermark, detect_latent
+from sdcore_watermark import Key, Watermark, detect, detect_latent, embed
 from sdcore_watermark.latent import signs
 from sdcore_watermark.latent.detecting import read_noise
 from sdcore_watermark.latent.inversion import decoded_from, invert
 from sdcore_watermark.latent.noise import keyed_noise
 
 from sdcore import Engine, RequestError
+from sdcore.cli import main
 from sdcore.stages import NoiseArgs
 from sdcore.testing.tiny import tiny_folder
 
@@ -81,6 +85,28 @@ def test_the_embedded_model_is_carried_back(mini: Engine, key: Key, other: Key, 
     recovered = invert(mini, result.image, 20)
     if recovered.size == true.size:
         assert np.corrcoef(recovered.ravel(), true.ravel())[0, 1] > 0.5
+
+
+def test_command(mini: Engine, key_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    use = [Watermark(key=key_file, latent=True, unmarkable="allow")]
+    made = mini.generate("a house", seed=102, steps=20, guidance_scale=1.0, use=use)
+    made.save(tmp_path / "a.png")
+    line = ["watermark", "detect", str(tmp_path / "a.png"), "--scheme", "latent", "--key", key_file, "--steps", "20"]
+    line += ["--device", "cpu", "--plugins", "watermark"]
+    assert main([*line, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)[0]
+    assert (told["scheme"], told["found"]) == ("latent", True)
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "b.png")
+    assert main([*line[:2], str(tmp_path / "b.png"), *line[3:]]) == 3
+    assert main([*line, "--payload", "1"]) == 2
+    assert "has one" in capsys.readouterr().err
+
+
+def test_pixels_are_not_where_it_is_marked(key: Key) -> None:
+    with pytest.raises(RequestError, match=r"Watermark\(latent=True\)"):
+        embed(Image.new("RGB", (64, 64)), key, scheme="latent")
+    with pytest.raises(RequestError, match="detect_latent"):
+        detect(Image.new("RGB", (64, 64)), key, scheme="latent")
 
 
 def test_descent_through_the_decoder_comes_nearer_than_the_encoder(mini: Engine) -> None:

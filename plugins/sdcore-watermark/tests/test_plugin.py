@@ -21,11 +21,11 @@ def tiny() -> Engine:
     return Engine.load(tiny_folder("sd1"), plugins=["watermark"], device="cpu", dtype="float32")
 
 
-FAST: dict[str, Any] = {"seed": 3, "steps": 2, "height": 256, "width": 256}
+FAST: dict[str, Any] = {"seed": 3, "steps": 1, "height": 128, "width": 128}
 
 
 def test_every_picture_is_marked_and_the_record_says_so(tiny: Engine, key: Key, key_file: str, tmp_path: Path) -> None:
-    result = tiny.generate("a cat", count=2, use=[Watermark(key=key_file)], **FAST)
+    result = tiny.generate("a cat", count=2, use=[Watermark(key=key_file, psnr=34)], **FAST)
     payloads = set()
     for image, report in zip(result.images, result.reports, strict=True):
         found = detect(image, key, search="fast")
@@ -33,7 +33,7 @@ def test_every_picture_is_marked_and_the_record_says_so(tiny: Engine, key: Key, 
         told = report["watermark"]
         assert told["key_id"] == key.key_id
         assert told["scheme"] == "spread"
-        assert told["psnr"] >= 39.9
+        assert 34.5 > told["psnr"] >= 33.9
         assert told["payload"] == f"{found.payload:08x}"
         payloads.add(told["payload"])
     assert len(payloads) == 2
@@ -86,7 +86,7 @@ def test_previews_are_refused_unless_allowed(tiny: Engine, key_file: str) -> Non
 
 
 def test_a_policy_shuts_out_what_a_request_says(key: Key, key_file: str) -> None:
-    policy = [Watermark(key=key_file)]
+    policy = [Watermark(key=key_file, psnr=34)]
     engine = Engine.load(tiny_folder("sd1"), plugins=["watermark"], always=policy, device="cpu", dtype="float32")
     assert detect(engine.generate("a cat", **FAST).image, key, search="fast").p_value < 1e-6
     with pytest.raises(RequestError, match="set by the application"):
@@ -131,7 +131,7 @@ def test_a_picture_too_small_is_withheld_or_leaves_with_a_warning(tiny: Engine, 
 
 def test_the_mark_of_the_source_is_told(tiny: Engine, key: Key, key_file: str) -> None:
     first = tiny.generate("a cat", use=[Watermark(key=key_file, payload=5)], **FAST)
-    again = {"seed": 3, "steps": 4, "strength": 0.5}
+    again = {"seed": 3, "steps": 2, "strength": 0.5}
     marked = tiny.generate("a cat", image=first.image, use=[Watermark(key=key_file)], **again)
     assert marked.reports[0]["watermark"]["source_mark"]["payload"] == "00000005"
     plain = tiny.generate("a cat", **FAST)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter, ImageOps
 from sdcore_watermark import Detection, Key, detect, embed, mark
+from sdcore_watermark.spread.correlate import tail
 from sdcore_watermark.spread.perception import luma, psnr, ssim
 
 from sdcore import RequestError
@@ -136,9 +138,10 @@ def test_a_large_picture_bears_a_larger_pattern(photo: Photo, key: Key) -> None:
     assert found.geometry["scale"] == 2
 
 
-def test_another_key_finds_nothing(photo: Photo, key: Key, other: Key) -> None:
+@pytest.mark.parametrize("search", ["fast", pytest.param("auto", marks=pytest.mark.slow)])
+def test_another_key_finds_nothing(photo: Photo, key: Key, other: Key, search: str) -> None:
     for image, wrong in ((embed(photo(96), key), other), (photo(96), key)):
-        found = detect(image, wrong)
+        found = detect(image, wrong, search=search)
         assert found.p_value > 1e-4
         assert found.payload is None
 
@@ -153,10 +156,25 @@ def test_all_generations_are_found(photo: Photo, key: Key) -> None:
     assert detect(embed(photo(256), rotated, 7), key, search="fast").p_value > 1e-4
 
 
+def test_the_tail_is_a_bound_where_the_normal_one_is_none() -> None:
+    nine_heads = 2.0**-9  # nine fair coins alike: three standard deviations
+    assert nine_heads > 0.5 * math.erfc(3 / math.sqrt(2))
+    assert tail(3.0) >= nine_heads
+    random = np.random.default_rng(0)
+    for weights in ([1.0], [1.0, 1.0], [3.0, 1.0, 1.0, 1.0], 0.7 ** np.arange(20)):
+        weights = np.asarray(weights)
+        sums = np.cos(random.uniform(0, 2 * np.pi, (200_000, weights.size))) @ weights
+        z = sums / np.sqrt((weights**2).sum() / 2)
+        for level in (0.5, 1.0, 1.4, 2.0, 3.0):
+            assert (z >= level).mean() <= tail(level)
+    assert tail(-1.0) == 1.0
+    assert 0 < tail(7.0) < 1e-11
+
+
 def test_false_alarms_are_as_rare_as_the_p_value_says(photo: Photo) -> None:
     random = np.random.default_rng(0)
     values = []
-    for number in range(150):
+    for number in range(80):
         left, top = (int(v) for v in random.integers(0, 512 - 96, 2))
         crop = photo(512).crop((left, top, left + 96, top + 96))
         values.append(detect(crop, Key((number.to_bytes(32, "little"),)), search="fast").p_value)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from sdcore import Contributions, Plugin, Problem, Registry, Run, StateKey, hookimpl, ports
+from sdcore import Access, Contributions, Plugin, Problem, Registry, Run, StateKey, hookimpl, ports
 
 from .options import ControlNet
 from .prepare import Prepared, make_controls, prepare
@@ -26,6 +26,12 @@ class ControlNetPlugin(Plugin):
     """
 
     name = "controlnet"
+    access = Access(
+        network=True,
+        files=("read", "write"),
+        weights=("safetensors", "pickle"),
+        when="network: where an option is a hub id; pickles: with allow_pickle; writes: sdcore preprocess, training",
+    )
     options = ControlNet
 
     def __init__(self) -> None:

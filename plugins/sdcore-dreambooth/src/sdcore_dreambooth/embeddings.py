@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from sdcore import Asset, Contributions, ModelError, Options, Plugin, Problem, Run, Word, hookimpl, ports
+from sdcore import Access, Asset, Contributions, ModelError, Options, Plugin, Problem, Run, Word, hookimpl, ports
 
 if TYPE_CHECKING:
     from .embedding_files import Embedding
@@ -33,6 +33,7 @@ class TextualInversionPlugin(Plugin):
 
     name = "textual-inversion"
     options = TextualInversion
+    access = Access(files=("read",), weights=("safetensors", "pickle"), when="pickles: with allow_pickle")
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, int, bool], Embedding] = {}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdcore_train import Batch, Source, TrainConfig, Training, TrainStep, ports
+from sdcore_train import Batch, ConfigError, Source, TrainConfig, Training, TrainStep, ports
 
 from sdcore import Contributions
 
@@ -74,7 +74,20 @@ class TextualInversionTraining(Training):
 
     def stages(self, job: Job) -> Contributions:
         """The word; captions are filled in."""
+        self._check_captions(job)
         return [ports.batch(self._fill), *self._words.stages()]
+
+    def _check_captions(self, job: Job) -> None:
+        """A batch whose captions do not name the word would teach nothing."""
+        named = (ANY, TOKEN, self.options.word)
+        captions = {caption for record in job.data.records for caption in record.captions}
+        without = sorted(caption for caption in captions if not any(name in caption for name in named))
+        if without:
+            raise ConfigError(
+                f"{len(without)} of {len(captions)} captions name neither [token] nor {self.options.word!r}, such as "
+                f"{without[0]!r}: write [token] where the word belongs, or take the captions away, and it is learnt "
+                "from built-in ones"
+            )
 
     def _fill(self, step: TrainStep, batch: Batch) -> Batch:
         import torch

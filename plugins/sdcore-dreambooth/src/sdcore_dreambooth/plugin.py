@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from sdcore import Plugin, Registry, hookimpl
+from sdcore import Access, Plugin, Registry, hookimpl
 
 
 class DreamBoothPlugin(Plugin):
     """Brings ``sdcore train dreambooth``, ``textual-inversion`` and ``pivotal``."""
 
     name = "dreambooth"
+    access = Access(
+        network=True,
+        files=("read", "write"),
+        weights=("safetensors",),
+        when="in training; network: where the model is a hub id",
+    )
 
     @hookimpl
     def register(self, registry: Registry) -> None:

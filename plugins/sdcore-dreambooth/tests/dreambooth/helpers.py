@@ -61,7 +61,7 @@ class Spy(Training):
 
     name = "spy"
     about = "looks on"
-    seen: list[Outcome] = []  # noqa: RUF012 - one list for a test, emptied by it
+    seen: list[Outcome] = []  # one list for a test, emptied by it
 
     def stages(self, job: Any) -> Contributions:
         def look(outcome: Outcome, weights: Any) -> None:

@@ -89,3 +89,14 @@ def test_rare_and_common_words_of_clip() -> None:
         "statue",
         "teapot",
     ]
+
+
+def test_captions_that_do_not_name_the_word_are_refused(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "cat")
+    for number, caption in enumerate(("a [token] on a table", "the <blob>", "a red box")):
+        (folder / f"{number}.txt").write_text(caption)
+    word = LearnWord(path=str(folder), word="<blob>")
+    with pytest.raises(ConfigError, match=r"1 of 3 captions name neither \[token\] nor '<blob>', such as 'a red box'"):
+        train(config(tmp_path / "out", word), say=Quiet(), progress=False)
+    (folder / "2.txt").unlink()
+    train(config(tmp_path / "out", word), say=Quiet(), progress=False)

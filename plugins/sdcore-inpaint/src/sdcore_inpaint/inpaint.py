@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from sdcore import (
+    Access,
     Change,
     Contributions,
     GenerateRequest,
@@ -36,6 +37,7 @@ class InpaintPlugin(Plugin):
 
     name = "inpaint"
     options = Inpaint
+    access = Access(files=("read", "write"), when="writes: sdcore inpaint")
 
     @hookimpl
     def register(self, registry: Registry) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from sdcore import Change, Contributions, GenerateRequest, Plugin, Problem, Registry, Run, hookimpl, ports
+from sdcore import Access, Change, Contributions, GenerateRequest, Plugin, Problem, Registry, Run, hookimpl, ports
 from sdcore.stages import RunOutput
 
 from .canvas import CANVAS, Canvas, outer_window, window_of
@@ -27,6 +27,7 @@ class OutpaintPlugin(Plugin):
 
     name = "outpaint"
     options = Outpaint
+    access = Access(files=("read", "write"), when="writes: sdcore outpaint")
 
     @hookimpl
     def register(self, registry: Registry) -> None:

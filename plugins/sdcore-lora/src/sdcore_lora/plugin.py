@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sdcore import (
+    Access,
     Branch,
     Contribution,
     Contributions,
@@ -36,6 +37,12 @@ class LoRAPlugin(Plugin):
 
     name = "lora"
     options = LoRA
+    access = Access(
+        network=True,
+        files=("read", "write"),
+        weights=("safetensors", "pickle"),
+        when="network: where an option is a hub id; pickles: with allow_pickle; writes: sdcore lora, training",
+    )
 
     def __init__(self) -> None:
         self._library = Library()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sdcore import Plugin, Registry, hookimpl
+from sdcore import Access, Plugin, Registry, hookimpl
 
 if TYPE_CHECKING:
     import argparse
@@ -30,6 +30,12 @@ class TrainPlugin(Plugin):
     """Brings the trainer; it takes no part in drawing pictures."""
 
     name = "train"
+    access = Access(
+        network=True,
+        files=("read", "write"),
+        weights=("safetensors", "pickle"),
+        when="in training; network: where the model is a hub id; a pickle: only when losses.vgg_weights is run",
+    )
 
     @hookimpl
     def register(self, registry: Registry) -> None:

@@ -40,7 +40,7 @@ class Look(Training):
 
     name = "look"
     Options = Options
-    seen: list[Any] = []  # noqa: RUF012
+    seen: list[Any] = []
 
     def stages(self, job: Any) -> Any:
         from sdcore_train import ports

@@ -11,16 +11,20 @@ from sdcore import OutputError, RequestError
 from .keys import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from PIL.Image import Image
 
-NOT_FOUND = 3
+    from .detection import Detection
+
+NOT_FOUND, UNDECIDED = 3, 4
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
     """Add the four commands."""
+    from sdcore.cli.kit import add_engine_flags
+
     parser.description = "Make keys; mark pictures, look for marks, and measure how much marks bear."
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
     keygen = commands.add_parser("keygen", help="make a key file, or rotate one", allow_abbrev=False)
@@ -35,10 +39,19 @@ def fill(parser: argparse.ArgumentParser) -> None:
     embed.add_argument("--quality", type=int, default=95, help="of JPEG and WebP")
     embed.add_argument("--overwrite", action="store_true", help="replace files that are there")
     embed.set_defaults(func=_embed)
-    detect = commands.add_parser("detect", help="look for marks; exit code 0 all found, 3 not", allow_abbrev=False)
+    detect = commands.add_parser(
+        "detect", help="look for marks; exit code 0 all found, 3 not, 4 cannot tell", allow_abbrev=False
+    )
     _add_pictures(detect)
     detect.add_argument("--fpr", type=float, default=1e-6, help="rate of false alarms that can be borne")
     detect.add_argument("--search", choices=("fast", "auto"), default="auto", help="fast: no scales and turns")
+    detect.add_argument("--payload", type=_payload, help="that is looked for, by schemes without a key")
+    latent = detect.add_argument_group("--scheme latent", "the picture is carried back through the model that drew it")
+    latent.add_argument("--prompt", default="", help="that it was drawn with, if known")
+    latent.add_argument("--seed", type=int, help="that it was drawn with, if known")
+    latent.add_argument("--steps", type=int, default=25, help="of the way back; each is a U-Net call")
+    latent.add_argument("--decoder-steps", type=int, default=0, help="of descent through the decoder; 60 are many")
+    add_engine_flags(detect)
     detect.set_defaults(func=_detect)
     bench = commands.add_parser("bench", help="measure what marks survive, on your pictures", allow_abbrev=False)
     from .bench.flags import add_flags
@@ -49,7 +62,9 @@ def fill(parser: argparse.ArgumentParser) -> None:
 def _add_pictures(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="+", help="files or folders: PNG, JPEG, WebP")
     parser.add_argument("--key", help="key file, or env:NAME; without one the public key is taken, with a warning")
-    parser.add_argument("--scheme", default="spread", help="spread, dwtdct, rivagan, trustmark, or an installed one")
+    parser.add_argument(
+        "--scheme", default="spread", help="spread, dwtdct, rivagan, trustmark, latent, or one installed"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -129,23 +144,42 @@ def _embed(args: argparse.Namespace) -> int:
 def _detect(args: argparse.Namespace) -> int:
     from sdcore.cli.kit import say, to_json
 
-    from .schemes import detect
-
     if not 0 < args.fpr < 1:
         raise RequestError(f"--fpr {args.fpr:g}: a rate between 0 and 1, such as 1e-6")
     files, key = _files(args), _key(args)
+    look, tells = _looker(args, key)
     rows, missing = [], 0
     for image, file in zip(_loaded(files, args), files, strict=True):
-        found = detect(image, key, args.scheme, args.search)
-        there = found.found(args.fpr)
+        found = look(image)
+        there = found.found(args.fpr) if tells else None
         missing += not there
         rows.append({"file": str(file), "found": there} | found.to_dict())
         if not args.json:
-            bears = "-" if found.payload is None else f"{found.payload:08x}"
-            say(f"{file}  {'found' if there else 'not found'}, p {found.p_value:.1e}, payload {bears}")
+            said = {True: "found", False: "not found", None: "cannot tell without --payload"}[there]
+            payload = found.payload if there is not None else found.guess
+            say(f"{file}  {said}, p {found.p_value:.1e}, payload {'-' if payload is None else f'{payload:08x}'}")
     if args.json:
         say(to_json(rows))
-    return NOT_FOUND if missing else 0
+    return 0 if not missing else NOT_FOUND if tells else UNDECIDED
+
+
+def _looker(args: argparse.Namespace, key: Key) -> tuple[Callable[[Image], Detection], bool]:
+    """What looks at a picture, and whether it can tell that there is no mark."""
+    from sdcore.cli.kit import load_engine
+
+    from .schemes import LATENT, detect, scheme_of
+
+    if args.scheme != LATENT:
+        scheme = scheme_of(args.scheme)
+        tells = scheme.tells or args.payload is not None
+        return lambda image: detect(image, key, scheme, args.search, args.payload), tells
+    if args.payload is not None:
+        raise RequestError("--payload is for schemes without a key; scheme latent has one")
+    from .latent.detecting import detect_latent
+
+    engine = load_engine(args)
+    told = {"steps": args.steps, "prompt": args.prompt, "seed": args.seed, "decoder_steps": args.decoder_steps}
+    return lambda image: detect_latent(engine, image, key, **told), True
 
 
 def _loaded(files: Sequence[Path], args: argparse.Namespace) -> Iterator[Image]:

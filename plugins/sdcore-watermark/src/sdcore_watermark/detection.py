@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
 FPR = 1e-6
 """The rate of false alarms at which commands and benchmarks call a mark found."""
+
+
+def matching_p_value(read: int, expected: int, bits: int = 32) -> float:
+    """Probability that fair coins agree with the expected bits in as many places as what was read does.
+
+    It holds for any picture and any detector, provided that the expected payload was drawn at random: then it is the
+    payload that agrees with a picture's bits by chance, however the picture's bits came about.
+    """
+    agree = bits - (read ^ expected).bit_count()
+    return sum(math.comb(bits, more) for more in range(agree, bits + 1)) / 2.0**bits
 
 
 @dataclass(frozen=True)
@@ -15,7 +26,8 @@ class Detection:
 
     Attributes:
         scheme: name of the scheme.
-        p_value: probability of at least this score in a picture that does not bear the mark.
+        p_value: bound on the probability of at least this score in a picture that does not bear the mark; 1 where the
+            scheme cannot tell without knowing which payload is looked for.
         score: the scheme's statistic, in standard deviations of the null hypothesis.
         payload: what it bears; None if that could not be read for sure, or the scheme's mark bears nothing.
         bit_confidence: for every bit of the payload, from 0.5 to 1; empty if there are none.

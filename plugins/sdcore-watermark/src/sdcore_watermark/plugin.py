@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdcore import (
+    Access,
     Change,
     Contributions,
     Options,
@@ -41,6 +42,11 @@ class WatermarkPlugin(Plugin):
 
     name: ClassVar[str] = "watermark"
     options: ClassVar[type[Options]] = Watermark
+    access: ClassVar[Access] = Access(
+        files=("read", "write"),
+        weights=("onnx",),
+        when="onnx: the schemes rivagan and trustmark; writes: sdcore watermark",
+    )
 
     @hookimpl
     def register(self, registry: Registry) -> None:

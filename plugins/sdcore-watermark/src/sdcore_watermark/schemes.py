@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sdcore import RequestError
 from sdcore.plugin import nearest
 
-from .detection import Detection
+from .detection import Detection, matching_p_value
 from .keys import Key
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 GROUP = "sdcore.watermark_schemes"
 """Entry-point group in which packages name their schemes, for use without an engine."""
+
+LATENT = "latent"
+"""Not among them: it needs the model, see :mod:`.latent`."""
 
 BUILTIN: Mapping[str, str] = {
     "spread": "sdcore_watermark.spread.scheme:Spread",
@@ -50,12 +53,14 @@ class WatermarkScheme:
         bits: of a payload.
         keyed: whether the key matters. Marks of schemes without one can be made and removed by everybody.
         steered: whether ``psnr`` is kept to.
+        tells: whether :meth:`detect` can say that there is a mark without knowing its payload.
     """
 
     name: ClassVar[str] = ""
     bits: ClassVar[int] = 32
     keyed: ClassVar[bool] = True
     steered: ClassVar[bool] = True
+    tells: ClassVar[bool] = True
 
     def embed(self, image: Image, key: Key, payload: int, psnr: float = 40.0) -> Marked:
         """Mark a picture (RGB), with the newest generation of the key.
@@ -88,6 +93,12 @@ def scheme_of(scheme: str | WatermarkScheme, registry: Mapping[str, Any] | None 
     if isinstance(scheme, WatermarkScheme):
         return scheme
     known = known_schemes(registry)
+    if scheme == LATENT:
+        raise RequestError(
+            "scheme 'latent' marks the noise that a picture is drawn from, not its pixels: mark with "
+            "Watermark(latent=True), look with detect_latent(engine, image, key) or "
+            "`sdcore watermark detect --scheme latent`"
+        )
     if scheme not in known:
         raise RequestError(f"there is no watermark scheme {scheme!r}.{nearest(str(scheme), known)}")
     value = known[scheme]
@@ -108,8 +119,7 @@ def mark(
 ) -> Marked:
     """Mark a picture, and say what became of it; see :func:`embed`."""
     chosen = scheme_of(scheme)
-    if isinstance(payload, bool) or not isinstance(payload, int) or not 0 <= payload < 2**chosen.bits:
-        raise RequestError(f"payload is {payload!r}; {chosen.name} bears a whole number from 0 to {2**chosen.bits - 1}")
+    _check_payload(payload, chosen)
     if not 20 <= psnr <= 60:
         raise RequestError(f"psnr is {psnr!r}; use 20 (plainly visible) to 60 (hardly there) decibels")
     return chosen.embed(image.convert("RGB"), _key(key), payload, psnr)
@@ -136,7 +146,13 @@ def embed(
     return mark(image, key, payload, scheme, psnr).image
 
 
-def detect(image: Image, key: Key, scheme: str | WatermarkScheme = "spread", search: str = "auto") -> Detection:
+def detect(
+    image: Image,
+    key: Key,
+    scheme: str | WatermarkScheme = "spread",
+    search: str = "auto",
+    payload: int | None = None,
+) -> Detection:
     """Look for a mark.
 
     Args:
@@ -145,6 +161,8 @@ def detect(image: Image, key: Key, scheme: str | WatermarkScheme = "spread", sea
         scheme: as in :func:`embed`.
         search: ``"fast"`` takes the picture as it is (or cropped, or mirrored); ``"auto"`` looks for scales and turns
             too, if that finds nothing.
+        payload: that is looked for, drawn at random when it was made. For schemes without a key: the p-value is then
+            that of so many bits which agree (:func:`~sdcore_watermark.detection.matching_p_value`).
 
     Raises:
         RequestError: an argument is out of range, or the scheme cannot be used.
@@ -152,6 +170,13 @@ def detect(image: Image, key: Key, scheme: str | WatermarkScheme = "spread", sea
     if search not in ("fast", "auto"):
         raise RequestError(f"search is {search!r}; use 'fast' or 'auto'")
     chosen, picture = scheme_of(scheme), image.convert("RGB")
+    if payload is not None:
+        if chosen.keyed:
+            raise RequestError(
+                f"payload is {payload:#x}; {chosen.name} tells by its key whether the mark is there, without knowing "
+                "the payload: leave it out, and compare what was read"
+            )
+        _check_payload(payload, chosen)
     generations = _key(key).split() if chosen.keyed else (_key(key),)
     best: Detection | None = None
     for one in generations:
@@ -159,7 +184,24 @@ def detect(image: Image, key: Key, scheme: str | WatermarkScheme = "spread", sea
         if best is None or found.p_value < best.p_value:
             best = found
     assert best is not None
+    if payload is not None:
+        return _compared(best, payload, chosen.bits)
     return replace(best, p_value=min(1.0, best.p_value * len(generations)))
+
+
+def _check_payload(payload: int, scheme: WatermarkScheme) -> None:
+    if isinstance(payload, bool) or not isinstance(payload, int) or not 0 <= payload < 2**scheme.bits:
+        raise RequestError(f"payload is {payload!r}; {scheme.name} bears a whole number from 0 to {2**scheme.bits - 1}")
+
+
+def _compared(found: Detection, payload: int, bits: int) -> Detection:
+    """What was read, set against what is looked for."""
+    read = found.payload if found.guess is None else found.guess
+    if read is None:
+        return found
+    score = (bits - 2 * (read ^ payload).bit_count()) / bits**0.5
+    p = matching_p_value(read, payload, bits)
+    return replace(found, p_value=p, score=score, payload=payload if read == payload else None, guess=read)
 
 
 def _key(key: Key) -> Key:

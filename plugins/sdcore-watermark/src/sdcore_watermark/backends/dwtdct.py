@@ -1,7 +1,7 @@
 """The scheme ``dwtdct``: what today's tools write, for reading their pictures and being read by them.
 
 Not a watermark to rely on: it is gone after one save as JPEG. ``payload`` is 32 bits (as ``SDV2`` has); the texts of
-Stable Diffusion 1, of 2, and the 48 bits of SDXL are read by :func:`read_named`.
+Stable Diffusion 1, of 2, and the 48 bits of SDXL are recognised.
 """
 
 from __future__ import annotations
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 LEAST = 256 * 256
-FAIR = 0.75
-"""Bits of unmarked pictures are not fair coins: up to 0.72 of them agree with a text (13 photographs). The p-value is
-that of coins which agree with this probability, which is careful."""
 
 
 def _text_bits(text: str) -> NDArray[np.uint8]:
@@ -62,12 +59,6 @@ def low_of(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
     return haar(luma_chroma(rgb)[:rows, :columns, 1])[0]
 
 
-def read_named(rgb: NDArray[np.uint8]) -> dict[str, float]:
-    """For each of the known texts, the share of its bits that a picture agrees with."""
-    low = low_of(rgb)
-    return {name: float(np.mean((read_bits(low, len(bits)) > 0.5) == bits)) for name, bits in NAMED.items()}
-
-
 class DwtDct(WatermarkScheme):
     """The watermark of today's tools. It has no key, and does not heed ``psnr``."""
 
@@ -90,13 +81,15 @@ class DwtDct(WatermarkScheme):
     def detect(self, image: Image, key: Key, search: str = "auto") -> Detection:
         """Say which known text a picture bears; ``geometry`` has its name and the share of bits that agree.
 
-        The payload is what 32 bits say, whatever text is there.
+        The payload is what 32 bits say, whatever text is there. Whether it is one that somebody wrote is told by
+        :func:`sdcore_watermark.detect` with ``payload``; the p-value here is that of the known texts.
         """
-        rgb = np.asarray(image)
-        agreed = read_named(rgb)
-        found = {name: _p_value(share, len(NAMED[name])) for name, share in agreed.items()}
+        low = low_of(np.asarray(image))
+        said = {name: read_bits(low, len(bits)) > 0.5 for name, bits in NAMED.items()}
+        found = {name: text_p_value(said[name], bits) for name, bits in NAMED.items()}
+        agreed = {name: float(np.mean(said[name] == (bits > 0))) for name, bits in NAMED.items()}
         best = min(found, key=lambda name: found[name])
-        shares = read_bits(low_of(rgb), 32)
+        shares = read_bits(low, 32)
         payload = int("".join("1" if share > 0.5 else "0" for share in shares), 2)
         length = len(NAMED[best])
         score = (agreed[best] - 0.5) * 2 * length**0.5
@@ -107,10 +100,24 @@ class DwtDct(WatermarkScheme):
         )
 
 
-def _p_value(share: float, length: int) -> float:
-    from scipy.stats import binom
+def text_p_value(read: NDArray[np.bool_], text: NDArray[np.uint8]) -> float:
+    """Probability that an unmarked picture's bits agree with a text in as many places as these do.
 
-    return float(binom.sf(round(share * length) - 1, length, FAIR))
+    The larger one of two: that of fair coins; and that of the same bits in a random order (hypergeometric), because
+    unmarked pictures may have many more zeros than ones, as texts have. Neither is proven: a text is not drawn at
+    random. Measured on 2,000 clean crops, see the README.
+
+    Args:
+        read: (n,) bits of the picture.
+        text: (n,) bits, 0 or 1.
+    """
+    from scipy.stats import binom, hypergeom
+
+    count, ones = len(text), int(text.sum())
+    agree = int((read == (text > 0)).sum())
+    both = int((read & (text > 0)).sum())
+    coins = float(binom.sf(agree - 1, count, 0.5))
+    return max(coins, float(hypergeom.sf(both - 1, count, ones, int(read.sum()))))
 
 
 def _check_size(rgb: NDArray[np.uint8]) -> None:

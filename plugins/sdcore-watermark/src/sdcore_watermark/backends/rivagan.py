@@ -31,6 +31,7 @@ class RivaGan(WatermarkScheme):
     name: ClassVar[str] = "rivagan"
     keyed: ClassVar[bool] = False
     steered: ClassVar[bool] = False
+    tells: ClassVar[bool] = False
 
     def embed(self, image: Image, key: Key, payload: int, psnr: float = 40.0) -> Marked:
         """Mark a picture: seconds on a CPU.
@@ -53,22 +54,14 @@ class RivaGan(WatermarkScheme):
     def detect(self, image: Image, key: Key, search: str = "auto") -> Detection:
         """Read 32 bits.
 
-        Whether there is a mark at all the network does not say; the p-value is 1 if no payload is expected, because
-        every picture gives some bits. Compare ``payload`` with what you expect (:func:`matching_p_value`).
+        Whether there is a mark at all the network does not say, every picture gives some bits: hence the p-value is 1,
+        and what was read is but a ``guess``. :func:`sdcore_watermark.detect` with ``payload`` tells whether it is that.
         """
         told = np.asarray(_network("decoder").run(None, {"frame": _frame(np.asarray(image))})[0][0], np.float64)
         payload = int("".join("1" if value > THRESHOLD else "0" for value in told), 2)
         confidence = tuple(float(min(max(abs(value - THRESHOLD) + 0.5, 0.5), 1.0)) for value in told)
         score = float(np.mean(np.abs(told - THRESHOLD)) * 2)
-        return Detection(self.name, 1.0, score, payload, confidence, {}, "", payload)
-
-
-def matching_p_value(found: int, expected: int, bits: int = 32) -> float:
-    """Probability that fair coins agree with the expected payload in as many bits."""
-    from scipy.stats import binom
-
-    agree = bits - (found ^ expected).bit_count()
-    return float(binom.sf(agree - 1, bits, 0.5))
+        return Detection(self.name, 1.0, score, None, confidence, {}, "", payload)
 
 
 def _frame(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -66,7 +66,7 @@ class TrustMark(WatermarkScheme):
         soft = told[:96].reshape(3, 32).sum(0)
         bits = soft > 0
         agree = int(((told[:96].reshape(3, 32) > 0) == bits).sum()) - 64 + int((told[96:] <= 0).sum())
-        # Of three fair coins two agree always; the third agrees with them in three of four cases.
+        # Of three fair coins two agree always, and the third one with them in one of four cases; a half is careful.
         p = float(binom.sf(max(agree, 0) - 1, 36, 0.5))
         confidence = tuple(float(value) for value in 1 / (1 + np.exp(-np.abs(soft))))
         payload = int("".join("1" if bit else "0" for bit in bits), 2)

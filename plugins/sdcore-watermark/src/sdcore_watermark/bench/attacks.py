@@ -36,6 +36,15 @@ def resize(factor: float) -> Attack:
     return attack
 
 
+def resized_back(factor: float) -> Attack:
+    """Made smaller, and as large as before again: for detectors that know the size, or have blocks of a fixed one."""
+
+    def attack(image: Image.Image, seed: int) -> Image.Image:
+        return resize(factor)(image, seed).resize(image.size, Image.Resampling.BICUBIC)
+
+    return attack
+
+
 def crop(area: float, rescale: bool = False) -> Attack:
     """The middle, ``area`` of the picture; enlarged to its size with ``rescale``."""
 
@@ -139,6 +148,9 @@ ATTACKS: Mapping[str, Attack] = {
     "resize0.5": resize(0.5),
     "resize0.25": resize(0.25),
     "resize2": resize(2.0),
+    "resize0.75+back": resized_back(0.75),
+    "resize0.5+back": resized_back(0.5),
+    "resize0.25+back": resized_back(0.25),
     "crop75": crop(0.75),
     "crop75+rescale": crop(0.75, True),
     "crop50": crop(0.5),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sdcore import RequestError
 from sdcore_watermark.spread.perception import detail, luma
 
 from .subjects import Subject
@@ -27,7 +28,8 @@ def averaging(
 
     Returns:
         ``removed``: share of marked pictures in which the mark is no longer found when the estimate is subtracted at
-        twice the strength of the mark; ``forged``: share of clean pictures in which it is found when it is added.
+        twice the strength of the mark; ``forged``: share of clean pictures in which it is found when it is added. None
+        where the scheme does not mark pictures of that size.
     """
     random = np.random.default_rng(0)
     side = min(min(image.size) for image in pictures) // 2
@@ -37,7 +39,10 @@ def averaging(
         left, top = (int(random.integers(0, length - side + 1)) for length in image.size)
         cut = image.crop((left, top, left + side, top + side))
         clean.append(cut)
-        marked.append(subject.embed(cut, payloads[number % len(payloads)]))
+        try:
+            marked.append(subject.embed(cut, payloads[number % len(payloads)]))
+        except (RequestError, RuntimeError):  # too small for this scheme
+            return {"pictures": 0, "size": side, "tested": 0, "removed": None, "forged": None}
         tick()
     common = np.mean([detail(luma(np.asarray(image))) for image in marked], axis=0)
     difference = np.asarray(marked[0], np.float32) - np.asarray(clean[0], np.float32)

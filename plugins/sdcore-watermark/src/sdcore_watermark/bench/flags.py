@@ -35,6 +35,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--averaging", type=int, default=0, metavar="N", help="average N marked pictures, and attack")
     parser.add_argument("--regenerate", action="store_true", help="redraw pictures with the model too")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--resume", metavar="FILE", help="keep figures there as they come, go on from what is there")
     parser.add_argument("--out", metavar="DIR", help="write the plot and the table there")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     add_engine_flags(parser)
@@ -87,11 +88,12 @@ def _measure(args: argparse.Namespace, pictures: dict[str, Image], chosen: list[
     from sdcore.cli.kit import open_bar
 
     from .averaging import CROPS, averaging
-    from .measure import measure
+    from .cells import Cells, digest
+    from .measure import measure, payload_of
     from .null import false_alarms
 
-    draw = random.Random(1)
-    payloads = [draw.getrandbits(32) for _ in pictures]
+    settings = f"{args.psnr:g} {args.fpr:g} {args.search} {args.model}"
+    cells = Cells(Path(args.resume) if args.resume else None, settings)
     extra = args.clean + args.clean_auto + (len(chosen) * (args.averaging + CROPS) if args.averaging else 0)
     total = len(chosen) * len(pictures) * len(attacks) + extra
     bar: Any = None if args.quiet else open_bar(total, "look")
@@ -99,15 +101,24 @@ def _measure(args: argparse.Namespace, pictures: dict[str, Image], chosen: list[
     report: dict[str, Any] = {"fpr": args.fpr, "psnr": args.psnr, "pictures": list(pictures), "schemes": {}}
     report["size"] = sorted({image.size for image in pictures.values()})
     try:
-        for subject in chosen:
-            quality, cells = measure(subject, pictures, attacks, payloads, tick)
-            told = {"quality": quality.summary(), "attacks": {name: cell.summary() for name, cell in cells.items()}}
-            if args.averaging:
-                told["averaging"] = averaging(subject, list(pictures.values()), payloads, args.averaging, tick)
-            report["schemes"][subject.name] = told
+        for name, (quality, told) in measure(chosen, pictures, attacks, tick, cells).items():
+            summaries = {attack: cell.summary() for attack, cell in told.items()}
+            report["schemes"][name] = {"quality": quality.summary(), "attacks": summaries}
+        images, digests = list(pictures.values()), " ".join(digest(image) for image in pictures.values())
+        for subject in chosen if args.averaging else ():
+            made = cells.get("averaging", subject.name, args.averaging, digests)
+            if made is None:
+                payloads = [payload_of(name) for name in pictures]
+                made = averaging(subject, images, payloads, args.averaging, tick)
+                cells.put(made, "averaging", subject.name, args.averaging, digests)
+            report["schemes"][subject.name]["averaging"] = made
         for count, search in ((args.clean, "fast"), (args.clean_auto, "auto")):
             if count:
-                report[f"false_alarms_{search}"] = false_alarms(list(pictures.values()), count, search, tick)
+                made = cells.get("false alarms", search, count, digests)
+                if made is None:
+                    made = false_alarms(images, count, search, tick)
+                    cells.put(made, "false alarms", search, count, digests)
+                report[f"false_alarms_{search}"] = made
     finally:
         if bar is not None:
             bar.close()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from sdcore_watermark.detection import matching_p_value
 from sdcore_watermark.keys import Key
 from sdcore_watermark.schemes import scheme_of
 
@@ -97,12 +98,10 @@ class Library:
 
 def by_bits(read: int | None, payload: int, fpr: float) -> Outcome:
     """Found if as many bits agree as fair coins do at the rate of false alarms: 30 of 32 for 1e-6."""
-    from scipy.stats import binom
-
     if read is None:
         return Outcome(False, None, False, False)
     matched = BITS - (read ^ payload).bit_count()
-    return Outcome(float(binom.sf(matched - 1, BITS, 0.5)) <= fpr, matched, read == payload, read != payload)
+    return Outcome(matching_p_value(read, payload, BITS) <= fpr, matched, read == payload, read != payload)
 
 
 def subjects(names: list[str], key: Key, psnr: float, fpr: float, search: str) -> list[Subject]:

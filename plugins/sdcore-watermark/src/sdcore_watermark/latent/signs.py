@@ -80,8 +80,8 @@ class Read:
 def read(secret: bytes, noise: NDArray[np.floating], nonces: Sequence[int] | None = None) -> Read:
     """Look for keyed signs in noise that was recovered from a picture.
 
-    The statistic is the sum of the recovered values, each with its keyed sign; the keyed signs being fair coins, its
-    tail is below that of the normal distribution (Hoeffding) whatever the picture is.
+    The statistic is the sum of the recovered values, each with its keyed sign; the keyed signs being fair coins, the
+    bound of :func:`sdcore_watermark.spread.correlate.tail` holds whatever the picture is.
 
     Args:
         secret: of the key, for this purpose.

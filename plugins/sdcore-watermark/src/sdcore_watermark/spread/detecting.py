@@ -29,6 +29,9 @@ LOOK = 512
 """Pixels of a side that are looked at in the search, of the picture as it was marked; all of it is used at the end."""
 
 REFINE = tuple((s, a) for s in (-0.004, -0.002, 0.0, 0.002, 0.004) for a in (-0.4, -0.2, 0.0, 0.2, 0.4))
+AGAIN = tuple((s, a) for s, a in REFINE if abs(s) <= 0.003 and abs(a) <= 0.3)
+REFINED = len(REFINE) + len({(round(s + t, 4), round(a + b, 2)) for s, a in REFINE for t, b in AGAIN})
+"""Places at which the two rounds of refinement of one view may look: 25 at a part of the picture, 49 at all of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +112,7 @@ class Search:
         self, views: list[tuple[float, float, Carriers]], symmetries: int, refine: bool, whole: bool = False
     ) -> Found | None:
         """Look at some views. Counted are all those that might have been looked at, refinements included."""
-        count = sum(keyed.side**2 for _, _, keyed in views) * symmetries * (len(REFINE) if refine else 1)
+        count = sum(keyed.side**2 for _, _, keyed in views) * symmetries * (REFINED if refine else 1)
         best: Found | None = None
         for scale, angle, keyed in views:
             found = self._look(scale, angle, keyed, symmetries, count, None if whole else LOOK)
@@ -127,11 +130,9 @@ class Search:
 
     def _refine(self, start: Found, symmetries: int, count: int) -> Found:
         best = start
-        for most in (LOOK, None):
+        for most, offsets in ((LOOK, REFINE), (None, AGAIN)):
             middle = best.geometry
-            for ds, da in REFINE:
-                if most is None and (abs(ds) > 0.003 or abs(da) > 0.3):
-                    continue
+            for ds, da in offsets:
                 where = middle.scale * math.exp(ds), middle.angle + da
                 found = self._look(*where, best.keyed, symmetries, count, most, best.hit)
                 if found.hit.z > best.hit.z:
@@ -162,7 +163,7 @@ def _with_payload(found: Found) -> Found:
     """The same, with what the bits say added to the evidence.
 
     They have carriers of their own, so that what they say is independent of the rest under the null hypothesis. A code
-    word correlates like a normal variable, and there are 2**32 that pass the check sum. The product of two independent
+    word correlates like a sum of cosines, and there are 2**32 that pass the check sum. The product of two independent
     p-values is at most x with probability x (1 - ln x) (Fisher 1925). Either of two ways may count: hence the 2.
     """
     if found.keyed.sync.all():

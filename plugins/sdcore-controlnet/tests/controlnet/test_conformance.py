@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from sdcore_controlnet.conformance import ControlNetConformance
+
+
+class TestControlNet(ControlNetConformance):
+    pass

@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from sdcore_watermark.conformance import WatermarkConformance
+
+
+class TestWatermark(WatermarkConformance):
+    pass

@@ -1,0 +1,141 @@
+"""Build the wheels of all packages, check their contents, install and use each alone, then all together.
+
+`make test-packages`. Progress goes to stdout, a line for each thing that was checked; the exit code says whether all of
+it held. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from sdcore.cli import COMMANDS
+
+from .environments import Environment, link_libraries
+from .wheels import ROOT, Wheel, build, problems, sources
+
+PROBE = Path(__file__).with_name("probe.py")
+NEW = "packaged-afresh"
+
+
+class Report:
+    """Carries checks out one by one, and keeps count."""
+
+    def __init__(self, count: int) -> None:
+        self._start = time.monotonic()
+        self._count = count
+        self._done = 0
+        self.failed: list[str] = []
+
+    def check(self, what: str, action: Callable[[], object]) -> bool:
+        """Carry one out; an exception is a failure, the others go on."""
+        self._done += 1
+        print(f"[{self._done}/{self._count}] {time.monotonic() - self._start:4.0f} s  {what} ... ", end="", flush=True)
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - all failures are wanted, not the first
+            print(f"FAILED\n{error}", flush=True)
+            self.failed.append(what)
+            return False
+        print("ok", flush=True)
+        return True
+
+
+def main() -> int:
+    """Do all of it."""
+    folders = sources()
+    report = Report(3 * len(folders) + (5 if "check" in COMMANDS else 4))
+    with tempfile.TemporaryDirectory(prefix="sdcore-packages-") as folder_of_all:
+        top = Path(folder_of_all)
+        out = top / "wheels"
+        out.mkdir()
+        wheels: list[Wheel] = []
+        for folder in folders:
+            report.check(
+                f"build {folder.name if folder != ROOT else 'sdcore'}",
+                partial(lambda f: wheels.append(build(f, out)), folder),
+            )
+        version = wheels[0].metadata["Version"] if wheels else "?"
+        for wheel in wheels:
+            report.check(f"contents of {wheel.path.name}", partial(_contents, wheel, version))
+        libraries = link_libraries(top / "libraries")
+        for wheel in wheels:
+            report.check(f"{wheel.name} alone", partial(_alone, wheel, top / wheel.name, libraries, out))
+        together = Environment(top / "together", libraries, out)
+        if report.check("all together", lambda: _together(together, wheels)):
+            report.check("a picture by the embedded model", lambda: _picture(together))
+            report.check("sdcore new, from the wheel", lambda: _new(together, top))
+            report.check("sdcore new --single-file, from the wheel", lambda: _new_file(together, top))
+            if "check" in COMMANDS:
+                report.check("sdcore check of the template", lambda: together.sdcore("check", "template"))
+    print(
+        f"{len(report.failed)} failed: {', '.join(report.failed)}" if report.failed else "all packages install and work"
+    )
+    return bool(report.failed)
+
+
+def _contents(wheel: Wheel, version: str) -> None:
+    found = problems(wheel, version)
+    if found:
+        raise AssertionError("\n".join(f"  {wheel.path.name}: {problem}" for problem in found))
+
+
+def _alone(wheel: Wheel, folder: Path, libraries: Path, wheels: Path) -> None:
+    environment = Environment(folder, libraries, wheels)
+    environment.install(wheel.path)
+    listed = _listed(environment)
+    assert set(wheel.plugins) <= set(listed), f"sdcore plugins lists {sorted(listed)}"
+    names = ["--packages", wheel.module, "--plugins", *wheel.plugins, "--optional", *wheel.optional]
+    environment.run_python(PROBE, *names)
+
+
+def _together(environment: Environment, wheels: list[Wheel]) -> None:
+    environment.install(*(wheel.path for wheel in wheels))
+    expected = {plugin for wheel in wheels for plugin in wheel.plugins}
+    assert set(_listed(environment)) == expected
+    # Here what the extras bring of sdcore is installed too, so that every module can be imported.
+    missing = {name for wheel in wheels for name in wheel.optional if not name.startswith("sdcore")}
+    modules = [wheel.module for wheel in wheels]
+    environment.run_python(PROBE, "--packages", *modules, "--plugins", *expected, "--optional", *sorted(missing))
+
+
+def _listed(environment: Environment) -> dict[str, str]:
+    """Name to version of the plugins of an environment, all of which must be usable."""
+    records = json.loads(environment.sdcore("plugins", "--json"))
+    broken = [f"{record['name']}: {record['error']}" for record in records if record["state"] != "ok"]
+    assert not broken, broken
+    return {record["name"]: record["version"] for record in records}
+
+
+def _picture(environment: Environment, *arguments: str, out: str = "apple.png") -> Image.Image:
+    environment.sdcore("generate", "a red apple, 3d style", "--seed", "3", "--steps", "8", "-o", out, *arguments)
+    environment.sdcore("record", out)
+    image = Image.open(environment.folder / out).convert("RGB")
+    assert len(image.getcolors(maxcolors=1 << 24) or ()) > 100, "the picture is nearly of one colour"
+    return image
+
+
+def _new(environment: Environment, top: Path) -> None:
+    environment.sdcore("new", NEW, "--out", top)
+    environment.install(top / f"sdcore-{NEW}", deps=False)
+    assert NEW in _listed(environment)
+    environment.run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=top / f"sdcore-{NEW}")
+    changed = _picture(environment, "--use", f"{NEW}:warmth=1", out="warm.png")
+    assert changed.tobytes() != Image.open(environment.folder / "apple.png").convert("RGB").tobytes()
+
+
+def _new_file(environment: Environment, top: Path) -> None:
+    environment.sdcore("new", "in-one-file", "--single-file", "--out", top)
+    file = str(top / "in_one_file.py")
+    environment.sdcore("explain", "a red apple", "--plugin", file, "--use", "in-one-file")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
