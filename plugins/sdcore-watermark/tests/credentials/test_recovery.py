@@ -24,7 +24,6 @@ from sdcore_watermark.credentials.verifier import check
 
 from sdcore import RequestError
 from sdcore.cli import main
-from sdcore.discovery import discover
 from sdcore.verifying import EXIT_CODES, Finding
 from sdcore.verifying.subject import read_subject
 
@@ -215,8 +214,6 @@ def test_signing_what_exists(
 
 def test_the_commands(tmp_path: Path, picture: Callable[[str], bytes], capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    ours = discover(["watermark", "credentials"])
-    monkeypatch.setattr("sdcore.discovery.discover", lambda only=None: ours)
     assert main(["credentials", "init", "dev"]) == 0
     told = capsys.readouterr()
     assert "nobody should trust them" in told.err

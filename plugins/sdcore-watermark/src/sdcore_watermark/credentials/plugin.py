@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdcore import (
+    Access,
     Change,
     Contributions,
     Options,
@@ -50,6 +51,11 @@ class CredentialsPlugin(Plugin):
 
     name: ClassVar[str] = "credentials"
     options: ClassVar[type[Options]] = Credentials
+    access: ClassVar[Access] = Access(
+        network=True,
+        files=("read", "write"),
+        when="network: only where timestamp_url is given; writes: into the folder given as store",
+    )
 
     def __init__(self) -> None:
         self._tried: set[tuple[str, str | None, str | None]] = set()
