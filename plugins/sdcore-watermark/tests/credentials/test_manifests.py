@@ -59,6 +59,7 @@ def test_a_drawn_picture(tiny: Engine, files: dict[str, str], signed_by: dict[st
     assert made["model"]["components"] == result.record.model.components
     assert "secret" not in json.dumps(found.store)
     assert not found.thumbnails
+    assert "DEVELOPMENT" in result.reports[0]["credentials"]["signer"]
 
 
 @pytest.mark.parametrize(("mode", "inside"), [("full", True), ("none", False)])

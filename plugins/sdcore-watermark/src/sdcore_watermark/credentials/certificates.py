@@ -59,6 +59,12 @@ def problems(pem: str, public_key: Any = None, now: datetime.datetime | None = N
     return found
 
 
+def signer_name(pem: str) -> str:
+    """The name in the first certificate of a chain."""
+    x509 = needed("cryptography.x509")
+    return _subject(x509.load_pem_x509_certificates(pem.encode())[0])
+
+
 def _matching(chain: list[Any], public_key: Any) -> list[str]:
     places = [place for place, one in enumerate(chain) if one.public_key() == public_key]
     if places and places[0] == 0:
@@ -86,9 +92,13 @@ def _extension(certificate: Any, kind: Any) -> Any:
 
 
 def _name(certificate: Any) -> str:
+    return repr(_subject(certificate))
+
+
+def _subject(certificate: Any) -> str:
     oid = needed("cryptography.x509.oid").NameOID
     for wanted in (oid.COMMON_NAME, oid.ORGANIZATION_NAME):
         found = certificate.subject.get_attributes_for_oid(wanted)
         if found:
-            return repr(str(found[0].value))
-    return repr(certificate.subject.rfc4514_string())
+            return str(found[0].value)
+    return str(certificate.subject.rfc4514_string())

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdcore import (
+    Access,
     Change,
     Contributions,
     Options,
@@ -50,6 +51,11 @@ class CredentialsPlugin(Plugin):
 
     name: ClassVar[str] = "credentials"
     options: ClassVar[type[Options]] = Credentials
+    access: ClassVar[Access] = Access(
+        network=True,
+        files=("read", "write"),
+        when="network: only where timestamp_url is given; writes: into the folder given as store",
+    )
 
     def __init__(self) -> None:
         self._tried: set[tuple[str, str | None, str | None]] = set()
@@ -95,12 +101,16 @@ class CredentialsPlugin(Plugin):
 
     @hookimpl
     def output(self, run: Run) -> Contributions:
-        """The seal; and the file without the plain record, if that is asked for."""
+        """The seal; who signs, for the report; and the file without the plain record, if that is asked for."""
         if run.outer is not None:
             return None
+        from .certificates import signer_name
+
         options, prepared = _options(run), run.state[PREPARED]
         seal = ports.seal(lambda args, data: _seal(run, options, prepared, args, data))
-        return seal if options.record == "keep" else (seal, ports.serialize(_without_record))
+        told = {"signer": signer_name(prepared.signer.certificates), "algorithm": prepared.signer.algorithm}
+        found = [seal, ports.metadata(lambda _: told)]
+        return found if options.record == "keep" else [*found, ports.serialize(_without_record)]
 
     def _signer(self, options: Credentials, run: Run) -> tuple[Signer, list[str]]:
         """The signer, and why it cannot sign. It signs something tiny once per engine: keys, HSMs and authorities that
