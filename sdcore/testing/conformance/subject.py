@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sdcore.discovery import GIVEN, PluginRecord
@@ -178,11 +178,6 @@ class Trial:
         """
         result: Result = self.watched.result()
         return result
-
-    def changed(self, **changes: Any) -> Trial:
-        """The same with another request; it shares the engine."""
-        other = replace(self.case, request={**self.case.request, **changes})
-        return Trial(self.subject, self.setting, other, self.engine)
 
     def __str__(self) -> str:
         return f"{self.setting}, {self.case}"
