@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sdcore.result import Result
 
 
-@check(12, "dtype", "it works in half precision", tiers=("cpu", "gpu"), needs=("effect",))
+@check(12, "dtype", "it works in half precision", everywhere=True, tiers=("cpu", "gpu"), needs=("effect",))
 def dtype(trial: Trial) -> None:
     """bfloat16 on a CPU, float16 on a GPU: it runs, latents keep the dtype, everything is finite."""
     import torch
