@@ -89,7 +89,7 @@ def threads(trial: Trial) -> None:
             except threading.BrokenBarrierError:
                 return
 
-    twin = Engine(trial.setting.load("float32", 1), plugins=[trial.subject.given])
+    twin = Engine(trial.setting.load("float32", 1), plugins=[trial.subject.chosen])
     both = _at_once([lambda: trial.run(on_event=meet), lambda: trial.run(on=twin, on_event=meet, **second)])
     for expected, found in zip(alone, both, strict=True):
         same(expected, found, "while another engine ran, a request gave something else than alone")

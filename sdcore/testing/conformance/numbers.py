@@ -22,7 +22,7 @@ def dtype(trial: Trial) -> None:
     from sdcore.engine import Engine
 
     name = "bfloat16" if trial.setting.device == "cpu" else "float16"
-    engine = Engine(trial.setting.load(name), plugins=[trial.subject.given])
+    engine = Engine(trial.setting.load(name), plugins=[trial.subject.chosen])
     result = trial.run(on=engine)
     if result.latents.dtype != getattr(torch, name):
         raise Failed(f"in {name} the latents are {result.latents.dtype}; keep the dtype of what a stage is given")
