@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,6 +131,14 @@ def test_a_name_that_is_nearly_a_hook_is_found(lamp: Path) -> None:
     outcome = run_check(subject, checks()["hooks"])
     assert outcome.state == "failed"
     assert "did you mean 'decode'" in outcome.detail
+
+
+def test_it_needs_no_pytest() -> None:
+    code = "import sys; sys.modules['pytest'] = None; from sdcore.cli import main; sys.exit(main(['check', 'train',"
+    code += " '--only', 'hooks', '--only', 'import', '--only', 'effect']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 passed, 1 not applicable" in done.stdout
 
 
 def test_everything_installed_is_found() -> None:

@@ -78,7 +78,7 @@ def order(trial: Trial) -> None:
     same(trial.first, trial.run(), "after another request, the first one gave something else")
 
 
-@check(7, "batch", "a picture is the same alone and in a batch", needs=("same-seed",))
+@check(7, "batch", "a picture is the same alone and in a batch", everywhere=True, needs=("same-seed",))
 def batch(trial: Trial) -> None:
     """Of three seeds in one batch, the one that is also the first run's."""
     seed = trial.first.seeds[0] if trial.first.seeds else None

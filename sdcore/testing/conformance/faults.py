@@ -159,7 +159,7 @@ def cancel(trial: Trial) -> None:
         later += isinstance(event, Stepped) and event.run.cancelled
 
     try:
-        trial.run(on=engine, use=[trial.use(), Cancelling.name], on_event=count, steps=3)
+        trial.run(on=engine, use=[trial.use(), Cancelling.name], on_event=count)
     except Cancelled:
         pass
     else:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sdcore.result import Result
 
 
-@check(12, "dtype", "it works in half precision", tiers=("cpu", "gpu"), needs=("effect",))
+@check(12, "dtype", "it works in half precision", everywhere=True, tiers=("cpu", "gpu"), needs=("effect",))
 def dtype(trial: Trial) -> None:
     """bfloat16 on a CPU, float16 on a GPU: it runs, latents keep the dtype, everything is finite."""
     import torch
@@ -22,7 +22,7 @@ def dtype(trial: Trial) -> None:
     from sdcore.engine import Engine
 
     name = "bfloat16" if trial.setting.device == "cpu" else "float16"
-    engine = Engine(trial.setting.load(name), plugins=[trial.subject.given])
+    engine = Engine(trial.setting.load(name), plugins=[trial.subject.chosen])
     result = trial.run(on=engine)
     if result.latents.dtype != getattr(torch, name):
         raise Failed(f"in {name} the latents are {result.latents.dtype}; keep the dtype of what a stage is given")
@@ -39,10 +39,6 @@ def sizes(trial: Trial) -> None:
     """Each runs and is finite; a size may also be refused, if that is before anything is computed."""
     alone = trial.run(steps=1, guidance_scale=1.0, prompt="", negative_prompt=None)
     _finite(alone, "with one step, no guidance and an empty prompt")
-    three = trial.run(seed=None, seeds=(1, 2, 3), batch_size=3, guidance_scale=1.0)
-    _finite(three, "with three pictures and no guidance")
-    if len(three.latents) + len(three.withheld) != 3:
-        raise Failed(f"three seeds gave {len(three.latents)} pictures")
     factor = trial.setting.model.vae_scale_factor
     request = trial.request()
     crooked: dict[str, Any] = {
@@ -52,9 +48,12 @@ def sizes(trial: Trial) -> None:
     if "image" in request:
         crooked = {"image": trial.setting.picture((crooked["width"], crooked["height"]))}
     try:
-        _finite(trial.run(**crooked), f"at {crooked}")
+        three = trial.run(seed=None, seeds=(1, 2, 3), batch_size=3, guidance_scale=1.0, **crooked)
     except RequestError:
         return  # refused before anything was computed
+    _finite(three, f"with three pictures, no guidance and {crooked}")
+    if len(three.latents) + len(three.withheld) != 3:
+        raise Failed(f"three seeds gave {len(three.latents)} pictures")
 
 
 def _finite(result: Result, when: str) -> None:

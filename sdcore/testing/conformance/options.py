@@ -106,7 +106,7 @@ def record(trial: Trial) -> None:
     for where, text in _texts({"request": found.request, "metadata": found.metadata}):
         if str(trial.setting.folder) in text or (text.startswith("/") and len(text) > 1 and Path(text).exists()):
             raise Failed(f"the record gives a path away: {where} is {text!r}; {REMEDY}")
-    fresh = trial.subject.engine(trial.setting)
+    fresh = trial.subject.engine(trial.setting, by_name=True)
     files = [text for _, text in _texts({"options": trial.case.options, "request": trial.case.request})]
     replay = replay_picture(data, engine=fresh, allow=[trial.setting.folder, *filter(None, files)])
     if not replay.identical:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sdcore.discovery import GIVEN, PluginRecord
@@ -104,16 +104,22 @@ class Subject:
             raise NotApplicable(self.spec.no_cases or "no case is given for this tier")
         return tuple(found)
 
-    def engine(self, setting: Setting, *others: type[Plugin]) -> Engine:
-        """A new engine with the plugin, and others."""
+    @property
+    def chosen(self) -> type[Plugin]:
+        """The class, where there must be one."""
+        assert self.factory is not None
+        return self.factory
+
+    def engine(self, setting: Setting, *others: type[Plugin], by_name: bool = False) -> Engine:
+        """A new engine with the plugin, and others.
+
+        ``by_name``: as users load what is installed; without it the class is given, as looking through all packages
+        takes as long as a run.
+        """
         from sdcore.engine import Engine
 
-        return Engine(setting.model, plugins=[self.given, *others])
-
-    @property
-    def given(self) -> Any:
-        """What an engine is told to load."""
-        return self.name if self.installed else self.factory
+        wanted: Any = self.name if by_name and self.installed else self.chosen
+        return Engine(setting.model, plugins=[wanted, *others])
 
 
 @dataclass(eq=False)
@@ -138,7 +144,7 @@ class Trial:
     def engine(self) -> Engine:
         """An engine that all checks of this trial share."""
         if self._engine is None:
-            self._engine = self.subject.engine(self.setting)
+            self._engine = self.subject.engine(self.setting, by_name=True)
         found: Engine = self._engine
         return found
 
@@ -178,11 +184,6 @@ class Trial:
         """
         result: Result = self.watched.result()
         return result
-
-    def changed(self, **changes: Any) -> Trial:
-        """The same with another request; it shares the engine."""
-        other = replace(self.case, request={**self.case.request, **changes})
-        return Trial(self.subject, self.setting, other, self.engine)
 
     def __str__(self) -> str:
         return f"{self.setting}, {self.case}"
