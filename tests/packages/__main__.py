@@ -58,10 +58,8 @@ def main() -> int:
         out.mkdir()
         wheels: list[Wheel] = []
         for folder in folders:
-            report.check(
-                f"build {folder.name if folder != ROOT else 'sdcore'}",
-                partial(lambda f: wheels.append(build(f, out)), folder),
-            )
+            name = "sdcore" if folder == ROOT else folder.name
+            report.check(f"build {name}", partial(lambda f: wheels.append(build(f, out)), folder))
         version = wheels[0].metadata["Version"] if wheels else "?"
         for wheel in wheels:
             report.check(f"contents of {wheel.path.name}", partial(_contents, wheel, version))
