@@ -53,6 +53,8 @@ class Reader:
             self._patch.chdir(arguments[0])
         elif program == "pip":
             self._install(Path(arguments[-1].removesuffix("[dev]")))
+        elif program == "pytest" and not any(name.startswith("tests/") for name in self.files):
+            pass  # the template's own tests, which plugin_template/tests are
         elif program == "sdcore":
             self._forget()
             few = ["--steps", "4"] if arguments[0] == "generate" else []  # what is seen is the same

@@ -39,7 +39,7 @@ DATA = {
     "sdcore-controlnet": ("sdcore_controlnet/preprocess/pose/models/pose_detection.tflite",),
 }
 """Files without which the package would install and not work."""
-BROUGHT_ALONG = {"sdcore": {"pydantic-core"}, "sdcore-watermark": {"torch"}}
+BROUGHT_ALONG = {"sdcore": {"pydantic-core"}}
 """What a package may import without naming it, because something that it names is of no use without it."""
 _NEVER = ("__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".git", ".venv", "eval", "recipe", "tests")
 _TEMPLATE = "sdcore/_template/"
