@@ -31,6 +31,7 @@ def test_the_wheel_of_the_template(template: Wheel) -> None:
         ("METADATA", "Requires-Dist: sdcore<0.2,>=0.1\n", "", "does not depend on sdcore"),
         ("METADATA", "License-Expression: Apache-2.0", "License: MIT", "not Apache-2.0"),
         ("METADATA", "Requires-Dist: pillow>=10.3", "Requires-Dist: torch==2.4", "libraries give a floor"),
+        ("METADATA", "Requires-Dist: pydantic>=2.10\n", "", "imports pydantic, which its dependencies do not name"),
         ("entry_points.txt", "template =", "other =", "has the name of the package"),
         ("entry_points.txt", "[sdcore.plugins]", "[sdcore.plugins]\nb = c:D", "it brings 2 plugins"),
         ("entry_points.txt", "sdcore_template:", "elsewhere:", "leads to elsewhere:"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import email
 import email.message
+import importlib.metadata
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +39,8 @@ DATA = {
     "sdcore-controlnet": ("sdcore_controlnet/preprocess/pose/models/pose_detection.tflite",),
 }
 """Files without which the package would install and not work."""
+BROUGHT_ALONG = {"sdcore": {"pydantic-core"}}
+"""What a package may import without naming it, because something that it names is of no use without it."""
 _NEVER = ("__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".git", ".venv", "eval", "recipe", "tests")
 _TEMPLATE = "sdcore/_template/"
 
@@ -128,7 +133,7 @@ def problems(wheel: Wheel, version: str) -> list[str]:
         version: that of all packages.
     """
     project: dict[str, Any] = tomllib.loads((wheel.source / "pyproject.toml").read_text())["project"]
-    return [*_metadata(wheel, version, project), *_files(wheel), *_entry_points(wheel)]
+    return [*_metadata(wheel, version, project), *_files(wheel), *_entry_points(wheel), *_imports(wheel)]
 
 
 def _metadata(wheel: Wheel, version: str, project: dict[str, Any]) -> list[str]:
@@ -187,3 +192,35 @@ def _entry_points(wheel: Wheel) -> list[str]:
         found.append(f"none of its plugins ({', '.join(plugins)}) has the name of the package")
     found += [f"{name} leads to {at}" for name, at in plugins.items() if not at.startswith(f"{wheel.module}:")]
     return found
+
+
+def _imports(wheel: Wheel) -> list[str]:
+    """Packages that are imported when a module is, and that nothing declares; also extras count as declared."""
+    declared = {canonicalize_name(need.name) for need in wheel.requires} | BROUGHT_ALONG.get(wheel.name, set())
+    owners = importlib.metadata.packages_distributions()
+    found: dict[str, str] = {}
+    with zipfile.ZipFile(wheel.path) as archive:
+        for file in wheel.files:
+            if not file.endswith(".py") or file.startswith(_TEMPLATE):
+                continue
+            for module in _imported(ast.parse(archive.read(file)).body):
+                top = module.partition(".")[0]
+                if top in sys.stdlib_module_names or top == wheel.module:
+                    continue
+                if not {canonicalize_name(owner) for owner in owners.get(top, [top])} & declared:
+                    found.setdefault(top, f"{file} imports {top}, which its dependencies do not name")
+    return list(found.values())
+
+
+def _imported(body: list[ast.stmt]) -> Iterator[str]:
+    """Absolute names that are imported outside of functions, and not for type checkers only."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module or ""
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from _imported(node.orelse)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for field in ("body", "orelse", "finalbody"):
+                yield from _imported(getattr(node, field, []))
