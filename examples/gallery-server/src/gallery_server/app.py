@@ -42,19 +42,19 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         files = DataFolder(folder)
         files.lock()
-        engines = Engines(config, plugins)
-        state = State.open(config, files, engines)
-        app.state.gallery = state
-        if work:
-            state.worker = Worker(state)
-            state.worker.start()
         try:
+            engines = Engines(config, plugins)
+            app.state.gallery = state = State.open(config, files, engines)
+            if work:
+                state.worker = Worker(state)
+                state.worker.start()
             yield
-        finally:
             state.stopping = True
             if state.worker is not None:
                 state.worker.stop()
+            state.database.close()
             engines.close()
+        finally:
             files.unlock()
 
     # The pages that FastAPI makes of the API load scripts from elsewhere; /openapi.json is there.

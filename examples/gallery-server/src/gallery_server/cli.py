@@ -50,11 +50,13 @@ def _serve(options: argparse.Namespace) -> int:
     from .app import create_app
 
     config = _prepare(options.data, options.library)
-    accounts = Accounts(Database(options.data / "gallery.sqlite"))
+    database = Database(options.data / "gallery.sqlite")
+    accounts = Accounts(database)
     print(f"Gallery: http://{options.host}:{options.port}", flush=True)
     if not accounts.all():
         key = accounts.add("first", next(iter(config.policies)))
         print(f"API key: {key}\n         (shown once; more: gallery-server keys add NAME)", flush=True)
+    database.close()
     app = create_app(options.data, config)
     uvicorn.run(app, host=options.host, port=options.port, log_level="warning", timeout_graceful_shutdown=5)
     return 0

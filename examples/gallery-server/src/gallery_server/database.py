@@ -46,6 +46,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._local = threading.local()
+        self._open: list[sqlite3.Connection] = []
         with self.write() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version > VERSION:
@@ -60,7 +61,9 @@ class Database:
         """The connection of this thread, outside a transaction."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = sqlite3.connect(self._path, timeout=30, isolation_level=None)
+            # Each is used by one thread; the last one to use the database closes all.
+            connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
+            self._open.append(connection)
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA journal_mode = WAL")
             # What was answered with 202 is on the disk, also after a power cut.
@@ -80,3 +83,10 @@ class Database:
             connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the connections of all threads, which use them no more."""
+        for connection in self._open:
+            connection.close()
+        self._open.clear()
+        self._local = threading.local()

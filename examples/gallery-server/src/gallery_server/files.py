@@ -34,7 +34,11 @@ class DataFolder:
     def lock(self) -> None:
         """Keep other servers out, until the process ends, however it ends."""
         self._lock = (self.root / "lock").open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.unlock()
+            raise
 
     def unlock(self) -> None:
         """Let others in."""

@@ -4,16 +4,20 @@
 import { upload } from "./api.js";
 import { make } from "./dom.js";
 
+const SHOWN = 3; // options that are not needed, before the rest is folded away
 let number = 0;
 
 export function formOf(schema, context) {
   const fields = {};
   const element = make("div", { class: "options" });
+  const more = make("details", {}, make("summary", {}, "More options"));
+  let shown = 0;
   for (const [name, property] of Object.entries(schema.properties ?? {})) {
     const required = (schema.required ?? []).includes(name);
     fields[name] = fieldOf(name, property, schema, required, context);
-    element.append(fields[name].element);
+    (required || shown++ < SHOWN ? element : more).append(fields[name].element);
   }
+  if (more.childElementCount > 1) element.append(more);
   return {
     element,
     read() {
@@ -94,7 +98,7 @@ function fieldOf(name, raw, schema, required, context) {
       write: (value) => (input.value = value ?? ""),
     };
   }
-  const input = make("input", { ...common, class: "json", spellcheck: "false", placeholder: JSON.stringify(initial ?? null) });
+  const input = make("input", { ...common, class: "json", spellcheck: "false", placeholder: initial == null ? "" : JSON.stringify(initial) });
   return {
     element: labelled(label, id, input, help, required),
     read: () => {
