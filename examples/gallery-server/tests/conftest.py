@@ -50,7 +50,7 @@ else:
             (warden,) = run.uses(Warden)
 
             def judge(prompt: Prompt) -> Verdict:
-                asked = warden.word in prompt.prompt
+                asked = warden.word in prompt.positive
                 return Verdict("withhold", "weapons are not drawn here") if asked else Verdict("allow")
 
             return ports.judge_prompt(judge)
@@ -158,13 +158,14 @@ else:
                     stderr=log,
                     env={**os.environ, "OMP_NUM_THREADS": "1"},
                 )
-            for _ in range(600):
-                try:
-                    httpx.get(f"{self.address}/healthz").raise_for_status()
-                    return
-                except httpx.HTTPError:
-                    assert self.process.poll() is None, (self.folder / "log").read_text()
-                    time.sleep(0.1)
+            with httpx.Client(base_url=self.address) as client:  # one: each makes a TLS context
+                for _ in range(600):
+                    try:
+                        client.get("/healthz").raise_for_status()
+                        return
+                    except httpx.HTTPError:
+                        assert self.process.poll() is None, (self.folder / "log").read_text()
+                        time.sleep(0.2)
             raise AssertionError("the server does not start")
 
         def end(self, how: signal.Signals) -> None:

@@ -75,6 +75,7 @@ def test_a_policy_is_in_every_run_and_out_of_reach(server: Any) -> None:
     answer = server.draw(key, use=[{"plugin": "watermark", "options": {"unmarkable": "allow"}}])
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "plugin_not_allowed")
     job = server.drawn(key, seed=1)
+    assert job["state"] == "done", job
     record = server.client.get(f"/api/pictures/{job['result']['pictures'][0]}", headers=key).json()["record"]
     assert [use["plugin"] for use in record["request"]["use"]] == ["warden", "watermark"]
     assert "watermark" in record["metadata"]

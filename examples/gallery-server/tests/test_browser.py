@@ -106,7 +106,8 @@ def test_the_page_is_usable_without_a_mouse(process: Callable[[str], Any], page:
     (key,) = server.keys("a person")
     server.start()
     page.goto(server.address)
-    page.keyboard.type(key)  # the field has the focus
+    page.wait_for_selector("#key:focus")
+    page.keyboard.type(key)
     page.keyboard.press("Enter")
     page.wait_for_selector("#compose")
     page.focus("#prompt")
