@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 PLUGINS := $(sort $(dir $(wildcard plugins/*/pyproject.toml))) plugin_template/
+SERVER := examples/gallery-server
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow lint docs composition bench eval-mini eval-control eval-dreambooth clean
+.PHONY: demo serve test test-slow test-server lint docs composition bench eval-mini eval-control eval-dreambooth clean
 .DELETE_ON_ERROR:
 
 # torch first and by its exact version: any other spec can pull gigabytes of CUDA packages.
@@ -18,8 +19,8 @@ $(BIN)/.python: constraints.txt
 	"$(BIN)/pip" install -q $$(cat constraints.txt)
 	touch $@
 
-$(STAMP): $(BIN)/.python pyproject.toml $(PLUGINS:%=%pyproject.toml)
-	"$(BIN)/pip" install -q -e ".[dev]" $(PLUGINS:%=-e "./%")
+$(STAMP): $(BIN)/.python pyproject.toml $(PLUGINS:%=%pyproject.toml) $(SERVER)/pyproject.toml
+	"$(BIN)/pip" install -q -e ".[dev]" $(PLUGINS:%=-e "./%") -e "./$(SERVER)"
 	touch $@
 
 # One thread: more gain little on so small a model, and stall each other on a busy machine.
@@ -29,11 +30,20 @@ demo: $(STAMP)
 		--out demo-out/outpainted.png --sheet demo-out/outpaint.png --overwrite
 	OMP_NUM_THREADS=1 "$(BIN)/sdcore" preprocess --sheet demo-out/cat.png --out demo-out/preprocessed.png --overwrite
 
+# A gallery in the browser: prints its address and, the first time, an API key. Its data is in gallery-data/.
+serve: $(STAMP)
+	OMP_NUM_THREADS=1 "$(BIN)/gallery-server" serve --library line-art=plugins/sdcore-lora/examples/line-art.safetensors \
+		--library mini-canny=mini-canny $(SERVE)
+
 test: $(STAMP) lint
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -n auto --maxprocesses=4 -m "not slow and not gpu"
 
 test-slow: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -n auto --maxprocesses=4 -m "slow and not gpu"
+
+# The gallery in headless Chromium, and killed under load; a minute or two. Skips the browser where there is none.
+test-server: $(STAMP)
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -m "not gpu" $(SERVER)
 
 lint: $(STAMP)
 	"$(BIN)/ruff" check .

@@ -41,15 +41,15 @@ def compose(folder: Path, steps: int = 25) -> Image.Image:
 
         # A style that the model has never seen.
         style = LoRA(path=LINE_ART)
-        styled = engine.generate("a pumpkin, line art", seed=3, steps=steps, use=[style]).image
+        styled = engine.generate("an icon of a guitar, white background", seed=1, steps=steps, use=[style]).image
 
         # The right half is drawn anew, in that style and in the shape of the apple.
         mask = Image.new("L", apple.size)
         mask.paste(255, (apple.width // 2, 0, *apple.size))
         mask.save(folder / "mask.png")
         everything: dict[str, Any] = {"image": apple, "strength": 1, "use": [Inpaint(mask=mask), shape, style]}
-        print(engine.explain("an apple, line art", seed=5, steps=steps, **everything))
-        last = engine.generate("an apple, line art", seed=5, steps=steps, **everything)
+        print(engine.explain("an icon of an apple, white background", seed=5, steps=steps, **everything))
+        last = engine.generate("an icon of an apple, white background", seed=5, steps=steps, **everything)
         last.save(folder / "composed.png", overwrite=True)
 
         # A record names files and pictures by their hashes; only what is allowed here is looked at.
@@ -59,7 +59,14 @@ def compose(folder: Path, steps: int = 25) -> Image.Image:
     print(f"watermark found: {mark.found()}")
 
     pictures = [apple, plain, shaped, styled, mask.convert("RGB"), last.image]
-    labels = ["an apple", "a pumpkin", "with its shape", "with a LoRA", "mask: white is redrawn", "all at once"]
+    labels = [
+        "an apple",
+        "a pumpkin",
+        "with its shape",
+        "a guitar, with a LoRA",
+        "mask: white is redrawn",
+        "all at once",
+    ]
     sheet = contact_sheet(pictures, labels=labels, columns=3, cell=192)
     sheet.save(folder / "sheet.png")
     return sheet
