@@ -113,7 +113,8 @@ def test_the_page_is_usable_without_a_mouse(process: Callable[[str], Any], page:
     page.focus("#prompt")
     page.keyboard.type("a red apple")
     page.keyboard.press("Enter")
-    page.wait_for_selector(".job[data-state=done]")
+    ended = page.wait_for_selector(".job:is([data-state=done], [data-state=failed], [data-state=withheld])")
+    assert ended.get_attribute("data-state") == "done", ended.inner_text()
     unnamed = (
         page.locator("#studio")
         .locator("input, select, textarea, button, progress")

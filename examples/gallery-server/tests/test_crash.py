@@ -36,6 +36,17 @@ def test_what_was_running_runs_again_and_draws_the_same(opened: Any, tmp_path: P
         assert not list(server.state.folder.uploads.iterdir())
 
 
+def test_a_server_that_stops_goes_on_later(opened: Any, tmp_path: Path) -> None:
+    with opened(tmp_path) as server:
+        key = server.key()
+        job = server.draw(key, steps=50, count=4, height=128, width=128).json()
+        server.wait(key, job["id"], ("running",))
+    with opened(tmp_path, work=False) as server:
+        assert server.client.get(f"/api/jobs/{job['id']}", headers=key).json()["state"] == "queued"
+        again = server.state.jobs.take()
+        assert (again.id, again.attempt, again.body) == (job["id"], 2, job["request"])
+
+
 def test_a_job_that_kills_the_server_is_given_up(opened: Any, tmp_path: Path) -> None:
     for _ in range(3):
         with opened(tmp_path, work=False) as server:

@@ -19,11 +19,11 @@ async function enter() {
     return;
   }
   $("login").hidden = true;
-  $("studio").hidden = false;
   $("leave").hidden = false;
   $("who").textContent = `${me.name} · model ${me.model}`;
   prepareViewer(reuse);
   await prepare(me, (job) => watch(job, handlers));
+  $("studio").hidden = false; // not before the form does something
   const { jobs } = await call("GET", "/api/jobs");
   const waiting = jobs.filter((job) => job.kind === "generate" && !job.ended);
   for (const job of waiting.reverse()) watch(job, handlers);
