@@ -155,6 +155,12 @@ def test_keys_are_not_stored_and_can_be_revoked(idle: Any) -> None:
     assert answers[-1] == 429
 
 
+def test_a_key_whose_policy_is_gone_may_nothing(idle: Any) -> None:
+    key = idle.key(policy="gone")
+    assert error(idle.client.get("/api/me", headers=key)) == (403, "no_policy")
+    assert error(idle.draw(key)) == (403, "no_policy")
+
+
 def test_a_session_works_from_this_page_only(idle: Any) -> None:
     key = idle.key()["Authorization"].removeprefix("Bearer ")
     own = {"Origin": "http://testserver"}

@@ -65,6 +65,8 @@ def account_of(request: Request, state: GetState) -> Account:
         if key:
             refuse_guessing(request, state)
         raise ApiError(401, "no_key", "send an API key: Authorization: Bearer gs_...", {"WWW-Authenticate": "Bearer"})
+    if account.policy not in state.config.policies:
+        raise ApiError(403, "no_policy", f"your key has the policy {account.policy!r}, which this server has no more")
     if request.method not in ("GET", "HEAD"):
         state.rate.take(account.id, state.limits_of(account).limits.requests_per_minute)
     return account
