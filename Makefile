@@ -2,13 +2,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 PLUGINS := $(sort $(dir $(wildcard plugins/*/pyproject.toml))) plugin_template/
+SERVER := examples/gallery-server
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow test-packages lint docs composition conformance bench eval-mini eval-control eval-dreambooth clean
+.PHONY: demo serve test test-slow test-packages test-server lint docs composition conformance bench eval-mini eval-control \
+	eval-dreambooth clean
 .DELETE_ON_ERROR:
 
 # torch first and by its exact version: any other spec can pull gigabytes of CUDA packages.
@@ -18,8 +20,8 @@ $(BIN)/.python: constraints.txt
 	"$(BIN)/pip" install -q $$(cat constraints.txt)
 	touch $@
 
-$(STAMP): $(BIN)/.python pyproject.toml $(PLUGINS:%=%pyproject.toml)
-	"$(BIN)/pip" install -q -e ".[dev]" $(PLUGINS:%=-e "./%")
+$(STAMP): $(BIN)/.python pyproject.toml $(PLUGINS:%=%pyproject.toml) $(SERVER)/pyproject.toml
+	"$(BIN)/pip" install -q -e ".[dev]" $(PLUGINS:%=-e "./%") -e "./$(SERVER)"
 	touch $@
 
 # One thread: more gain little on so small a model, and stall each other on a busy machine.
@@ -28,6 +30,11 @@ demo: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/sdcore" outpaint demo-out/cat.png "a cat face, 3d style" --left 16 --right 16 --seed 4 \
 		--out demo-out/outpainted.png --sheet demo-out/outpaint.png --overwrite
 	OMP_NUM_THREADS=1 "$(BIN)/sdcore" preprocess --sheet demo-out/cat.png --out demo-out/preprocessed.png --overwrite
+
+# A gallery in the browser: prints its address and, the first time, an API key. Its data is in gallery-data/.
+serve: $(STAMP)
+	OMP_NUM_THREADS=1 "$(BIN)/gallery-server" serve --library line-art=plugins/sdcore-lora/examples/line-art.safetensors \
+		--library mini-canny=mini-canny $(SERVE)
 
 test: $(STAMP) lint
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -n auto --maxprocesses=4 -m "not slow and not gpu"
@@ -38,6 +45,10 @@ test-slow: $(STAMP)
 # Wheels of all packages: what is in them, and that each installs and works alone, and all together. Downloads nothing.
 test-packages: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m tests.packages
+
+# The gallery in headless Chromium, and killed under load; a minute or two. Skips the browser where there is none.
+test-server: $(STAMP)
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -m "not gpu" $(SERVER)
 
 lint: $(STAMP)
 	"$(BIN)/ruff" check .

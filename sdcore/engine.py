@@ -39,7 +39,8 @@ AnyRequest = GenerateRequest | str | Mapping[str, Any] | None
 class Engine:
     """One model with its plugins. Thread-safe: runs on one engine take turns.
 
-    Make one with :meth:`load` or :meth:`from_pipeline`. It is a context manager; :meth:`close` frees the model.
+    Make one with :meth:`load` or :meth:`from_pipeline`. ``Engine(other.model, always=...)`` is one with other plugins
+    or another policy on the same weights; the two take turns. It is a context manager; :meth:`close` frees the model.
     """
 
     def __init__(

@@ -56,7 +56,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 class AssetMark:
-    """Marks an option field that names a file: its hash goes into the record, never its contents."""
+    """Marks an option field that names a file: its hash goes into the record, never its contents.
+
+    In the JSON schema such a field has ``"format": "asset"``, so that whoever makes a form of the schema knows that a
+    file is meant, and whoever takes options from strangers knows which texts would be opened.
+    """
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return {**handler(schema), "format": "asset"}
 
 
 Asset = Annotated[

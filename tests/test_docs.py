@@ -19,7 +19,7 @@ from sdcore.testing.tiny import tiny_folder
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/README.md"),
-                      *ROOT.glob("plugin_template/*.md")]
+                      *ROOT.glob("plugin_template/*.md"), *ROOT.glob("examples/*/README.md")]
 )  # fmt: skip
 SMALL = {"seed": 1, "steps": 2, "scheduler": "ddim", "height": 32, "width": 32}
 

@@ -431,3 +431,17 @@ def test_a_replay_is_a_plain_value(engine: Engine) -> None:
     assert image_sha256(replay.image) == replay.record.pixels_sha256
     with pytest.raises(dataclasses.FrozenInstanceError):
         replay.identical = False  # type: ignore[misc]
+
+
+def test_schemas_say_which_options_are_files() -> None:
+    class Files(Options):
+        path: Asset
+        maybe: Asset | None = None
+        picture: Annotated[Any, AssetMark()] = None
+        many: tuple[Asset, ...] = ()
+        word: str = ""
+
+    found = Files.model_json_schema()["properties"]
+    assert found["path"]["format"] == found["picture"]["format"] == found["many"]["items"]["format"] == "asset"
+    assert [kind.get("format") for kind in found["maybe"]["anyOf"]] == ["asset", None]
+    assert "format" not in found["word"]

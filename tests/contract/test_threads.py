@@ -95,6 +95,19 @@ def test_two_engines_around_one_pipeline_take_turns() -> None:
     assert fingerprint(engines[1].model) == before
 
 
+def test_engines_with_other_policies_on_one_model_take_turns() -> None:
+    first = Engine(model(), plugins=[])
+    policed = Engine(first.model, plugins=[ShiftPlugin], always=[Shift(amount=0.3)])
+    plain = {**REQUEST, "prompt": "a red apple"}
+    one_by_one = [engine.generate(**plain) for engine in (first, policed)]
+    together = in_threads(*(lambda engine=engine: engine.generate(**plain) for engine in (first, policed)))
+    assert all(same_pictures(one, other) for one, other in zip(one_by_one, together, strict=True))
+    assert policed.model is first.model
+    assert [use["plugin"] for use in one_by_one[1].record.request["use"]] == ["shift"]
+    policed.close()
+    assert same_pictures(first.generate(**plain), one_by_one[0])
+
+
 def test_two_engines_share_nothing() -> None:
     one, two = (Engine(model(), plugins=[ShiftPlugin]) for _ in range(2))
     assert one.host.plugin("shift") is not two.host.plugin("shift")

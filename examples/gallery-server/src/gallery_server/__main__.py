@@ -1,0 +1,7 @@
+"""``python -m gallery_server``."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())
