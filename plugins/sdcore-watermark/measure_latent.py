@@ -51,7 +51,9 @@ def main() -> None:
     args = parser.parse_args()
     engine = Engine.load(args.model, plugins=["watermark"])
     with tempfile.TemporaryDirectory() as folder:
-        report = measured(engine, args, Watermark(key=str(KEY.save(Path(folder) / "key")), latent=True))
+        report = measured(
+            engine, args, Watermark.model_validate({"key": str(KEY.save(Path(folder) / "key")), "latent": True})
+        )
     print(json.dumps(report, indent=1))
     if args.json:
         write_atomic(args.json, (json.dumps(report, indent=1) + "\n").encode(), overwrite=True)
@@ -70,12 +72,12 @@ def measured(engine: Engine, args: argparse.Namespace, marked: Watermark) -> dic
             spent: dict[str, float] = {}
             for seed, with_mark in itertools.product(range(args.seeds), (True, False)):
                 prompt = PROMPTS[seed % len(PROMPTS)]
-                drawn = {"seed": seed, "steps": args.steps, "guidance_scale": guidance}
+                drawn: dict[str, Any] = {"seed": seed, "steps": args.steps, "guidance_scale": guidance}
                 image = engine.generate(prompt, **drawn, use=[marked] if with_mark else []).image
                 for name, (known, decoder_steps) in ways.items():
                     title = f"{name}, {'marked' if with_mark else 'unmarked'}, guidance {guidance:g}"
                     started = time.process_time()
-                    about = {"steps": args.steps, "decoder_steps": decoder_steps}
+                    about: dict[str, Any] = {"steps": args.steps, "decoder_steps": decoder_steps}
                     told = detect_latent(engine, image, KEY, prompt=prompt if known else "", **about)
                     found.setdefault(title, []).append(told)
                     spent[title] = spent.get(title, 0.0) + time.process_time() - started
