@@ -85,52 +85,69 @@ class GenerateRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    prompt: Text = Field("", description="what the picture shows")
-    negative_prompt: Text | None = Field(None, description="what it should not show")
-    seed: Seed | None = Field(None, description="seed of the first picture; None draws one, which the result names")
+    prompt: Text = Field(default="", description="what the picture shows")
+    negative_prompt: Text | None = Field(default=None, description="what it should not show")
+    seed: Seed | None = Field(
+        default=None, description="seed of the first picture; None draws one, which the result names"
+    )
     seeds: tuple[Seed, ...] | None = Field(
-        None, min_length=1, max_length=MAX_PICTURES, description="one seed per picture, instead of seed"
+        default=None, min_length=1, max_length=MAX_PICTURES, description="one seed per picture, instead of seed"
     )
-    count: int = Field(1, ge=1, le=MAX_PICTURES, description="number of pictures; seeds are seed, seed + 1, ...")
-    steps: int | None = Field(None, ge=1, le=10_000, description="denoising steps")
-    scheduler: Text | None = Field(None, max_length=100, description="short name, such as euler-a or dpmpp-2m-karras")
-    guidance_scale: Number | None = Field(None, ge=0, le=1000, description="classifier-free guidance; 1 is off")
-    guidance_rescale: Fraction = Field(0.0, description="phi of arXiv 2305.08891, section 3.4")
-    height: Side | None = Field(None, description="pixels")
-    width: Side | None = Field(None, description="pixels")
+    count: int = Field(
+        default=1, ge=1, le=MAX_PICTURES, description="number of pictures; seeds are seed, seed + 1, ..."
+    )
+    steps: int | None = Field(default=None, ge=1, le=10_000, description="denoising steps")
+    scheduler: Text | None = Field(
+        default=None, max_length=100, description="short name, such as euler-a or dpmpp-2m-karras"
+    )
+    guidance_scale: Number | None = Field(default=None, ge=0, le=1000, description="classifier-free guidance; 1 is off")
+    guidance_rescale: Fraction = Field(default=0.0, description="phi of arXiv 2305.08891, section 3.4")
+    height: Side | None = Field(default=None, description="pixels")
+    width: Side | None = Field(default=None, description="pixels")
     image: Any = Field(
-        None, description="input picture (path, PIL image, bytes, data URI) or latents (1 or count, c, h, w)"
+        default=None, description="input picture (path, PIL image, bytes, data URI) or latents (1 or count, c, h, w)"
     )
-    strength: Fraction | None = Field(None, description="how much of the input picture to forget")
-    clip_skip: int | None = Field(None, ge=0, le=24, description="layers of the text encoder to skip from the end")
-    eta: Fraction = Field(0.0, description="eta of DDIM (arXiv 2010.02502)")
+    strength: Fraction | None = Field(default=None, description="how much of the input picture to forget")
+    clip_skip: int | None = Field(
+        default=None, ge=0, le=24, description="layers of the text encoder to skip from the end"
+    )
+    eta: Fraction = Field(default=0.0, description="eta of DDIM (arXiv 2010.02502)")
     timesteps: tuple[Timestep, ...] | None = Field(
-        None, min_length=1, max_length=10_000, description="training timesteps, falling"
+        default=None, min_length=1, max_length=10_000, description="training timesteps, falling"
     )
     sigmas: Annotated[tuple[Sigma, ...] | None, AfterValidator(_without_final_zero)] = Field(
-        None, min_length=1, max_length=10_000, description="noise levels, falling; a final 0 may be left out"
+        default=None, min_length=1, max_length=10_000, description="noise levels, falling; a final 0 may be left out"
     )
-    denoising_start: Fraction | None = Field(None, description="fraction of the noise range to begin at")
-    denoising_end: Fraction | None = Field(None, gt=0, description="fraction of the noise range to stop at")
-    original_size: Pair | None = Field(None, description="SDXL: (height, width) the picture claims to come from")
+    denoising_start: Fraction | None = Field(default=None, description="fraction of the noise range to begin at")
+    denoising_end: Fraction | None = Field(default=None, gt=0, description="fraction of the noise range to stop at")
+    original_size: Pair | None = Field(
+        default=None, description="SDXL: (height, width) the picture claims to come from"
+    )
     window: Window | None = Field(
-        None, description="(left, top, right, bottom) of the part of a whole picture that is drawn, as fractions of it"
+        default=None,
+        description="(left, top, right, bottom) of the part of a whole picture that is drawn, as fractions of it",
     )
     canvas_size: Canvas | None = Field(
-        None,
+        default=None,
         description="(height, width) of the whole picture that leaves, where more than this run draws belongs to it",
     )
-    crops_coords_top_left: Pair = Field((0, 0), description="SDXL: (top, left) of the claimed crop")
-    target_size: Pair | None = Field(None, description="SDXL: (height, width) it claims to be made for")
-    negative_original_size: Pair | None = Field(None, description="SDXL: the same for the negative branch")
-    negative_crops_coords_top_left: Pair | None = Field(None, description="SDXL: the same for the negative branch")
-    negative_target_size: Pair | None = Field(None, description="SDXL: the same for the negative branch")
-    aesthetic_score: Score = Field(6.0, description="SDXL refiner")
-    negative_aesthetic_score: Score = Field(2.5, description="SDXL refiner")
-    long_prompt: Literal["chunk", "cut"] = Field("chunk", description="prompts beyond the encoder's window")
-    batch_size: int | None = Field(None, ge=1, le=1024, description="pictures at a time; None fits it to memory")
-    output: Literal["image", "latent"] = Field("image", description="latent skips decoding")
-    use: Annotated[tuple[Any, ...], BeforeValidator(read_uses)] = Field((), description="plugins and their options")
+    crops_coords_top_left: Pair = Field(default=(0, 0), description="SDXL: (top, left) of the claimed crop")
+    target_size: Pair | None = Field(default=None, description="SDXL: (height, width) it claims to be made for")
+    negative_original_size: Pair | None = Field(default=None, description="SDXL: the same for the negative branch")
+    negative_crops_coords_top_left: Pair | None = Field(
+        default=None, description="SDXL: the same for the negative branch"
+    )
+    negative_target_size: Pair | None = Field(default=None, description="SDXL: the same for the negative branch")
+    aesthetic_score: Score = Field(default=6.0, description="SDXL refiner")
+    negative_aesthetic_score: Score = Field(default=2.5, description="SDXL refiner")
+    long_prompt: Literal["chunk", "cut"] = Field(default="chunk", description="prompts beyond the encoder's window")
+    batch_size: int | None = Field(
+        default=None, ge=1, le=1024, description="pictures at a time; None fits it to memory"
+    )
+    output: Literal["image", "latent"] = Field(default="image", description="latent skips decoding")
+    use: Annotated[tuple[Any, ...], BeforeValidator(read_uses)] = Field(
+        default=(), description="plugins and their options"
+    )
 
     def __init__(self, prompt: str | None = None, /, **fields: Any) -> None:
         if prompt is not None:

@@ -22,7 +22,7 @@ from sdcore.request import ALIASES, parse_use
 
 
 class Glow(Options):
-    strength: float = Field(0.5, ge=0, le=1)
+    strength: float = Field(default=0.5, ge=0, le=1)
     colours: tuple[str, ...] = ()
 
 

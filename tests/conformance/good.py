@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Good(Options):
-    strength: float = Field(0.5, ge=0, le=1, description="how much is added")
+    strength: float = Field(default=0.5, ge=0, le=1, description="how much is added")
 
 
 class GoodPlugin(Plugin):

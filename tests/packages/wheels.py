@@ -29,7 +29,7 @@ PLUGINS_OF = {
     "sdcore-mini-control": (0,),  # a ControlNet
     "sdcore-inpaint": (2,),
     "sdcore-dreambooth": (2,),
-    "sdcore-watermark": (1, 2),  # watermark, and credentials
+    "sdcore-watermark": (2,),  # watermark, and credentials
 }
 """How many plugins a package may bring, where it is not one."""
 DATA = {

@@ -23,7 +23,7 @@ Refused = Callable[..., str]
 class Dial(Options):
     """Options with a range."""
 
-    amount: float = Field(0.5, ge=0, le=1)
+    amount: float = Field(default=0.5, ge=0, le=1)
     label: str = "x"
 
 

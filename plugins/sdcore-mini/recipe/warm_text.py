@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class WarmText(Options):
     """How the text encoder is warmed up."""
 
-    head_learning_rate: float = Field(2e-3, gt=0, description="of the linear layer")
+    head_learning_rate: float = Field(default=2e-3, gt=0, description="of the linear layer")
 
 
 class WarmTextTraining(Training):

@@ -9,7 +9,7 @@ from sdcore.testing import PluginConformance
 
 
 class Strength(Options):
-    strength: float = Field(1.0, description="how much is added")
+    strength: float = Field(default=1.0, description="how much is added")
 
 
 class Bad(Plugin):

@@ -8,7 +8,7 @@ from sdcore import Contributions, Options, Plugin, Run, hookimpl, ports
 
 
 class Percent(Options):
-    strength: float = Field(50.0, ge=0, le=100, description="how much is added, in percent")
+    strength: float = Field(default=50.0, ge=0, le=100, description="how much is added, in percent")
 
     @field_validator("strength")
     @classmethod

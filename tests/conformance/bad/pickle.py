@@ -9,7 +9,7 @@ from sdcore import Contributions, Options, Plugin, Run, hookimpl, ports
 
 def make() -> type[Options]:
     class Strength(Options):
-        strength: float = Field(0.5, description="how much is added")
+        strength: float = Field(default=0.5, description="how much is added")
 
     return Strength
 

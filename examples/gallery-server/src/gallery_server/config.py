@@ -19,14 +19,14 @@ class _Part(BaseModel):
 class Limits(_Part):
     """What one API key may ask for."""
 
-    requests_per_minute: int = Field(60, ge=1, description="requests that change something")
-    queued_jobs: int = Field(8, ge=1, description="jobs that wait or run")
-    streams: int = Field(8, ge=1, description="event streams that are open at once")
-    steps: int = Field(50, ge=1)
-    pixels: int = Field(1024 * 1024, ge=64, description="of one picture")
-    count: int = Field(4, ge=1, description="pictures of one job")
-    upload_bytes: int = Field(16 * 2**20, ge=1, description="of one upload")
-    stored_bytes: int = Field(256 * 2**20, ge=1, description="of all uploads")
+    requests_per_minute: int = Field(default=60, ge=1, description="requests that change something")
+    queued_jobs: int = Field(default=8, ge=1, description="jobs that wait or run")
+    streams: int = Field(default=8, ge=1, description="event streams that are open at once")
+    steps: int = Field(default=50, ge=1)
+    pixels: int = Field(default=1024 * 1024, ge=64, description="of one picture")
+    count: int = Field(default=4, ge=1, description="pictures of one job")
+    upload_bytes: int = Field(default=16 * 2**20, ge=1, description="of one upload")
+    stored_bytes: int = Field(default=256 * 2**20, ge=1, description="of all uploads")
 
 
 class AlwaysUse(_Part):

@@ -27,37 +27,38 @@ class ControlNet(Options):
         "hub id, or a module"
     )
     image: Annotated[Any, AssetMark()] = Field(
-        None,
+        default=None,
         description="control picture: a path, PIL picture, bytes or data URI; none, with preprocess: the input picture",
     )
     preprocess: str | None = Field(
-        None, description="preprocessor that makes the control picture, such as canny, or inpaint; none: ready as it is"
+        default=None,
+        description="preprocessor that makes the control picture, such as canny, or inpaint; none: ready as it is",
     )
     preprocess_options: Mapping[str, Any] = Field(default_factory=dict, description="options of the preprocessor")
-    scale: Factor = Field(1.0, description="factor of all that is added to the U-Net; 0 switches it off")
-    start: Fraction = Field(0.0, description="fraction of the steps at which control begins")
-    end: Fraction = Field(1.0, description="fraction of the steps at which it ends")
+    scale: Factor = Field(default=1.0, description="factor of all that is added to the U-Net; 0 switches it off")
+    start: Fraction = Field(default=0.0, description="fraction of the steps at which control begins")
+    end: Fraction = Field(default=1.0, description="fraction of the steps at which it ends")
     mode: Mode = Field(
-        "balanced",
+        default="balanced",
         description="prompt: the prompt is more important; control: the control picture is (diffusers' guess_mode)",
     )
     blocks: tuple[Factor, ...] | None = Field(
-        None,
+        default=None,
         min_length=1,
         max_length=64,
         description="a further factor for each residual, from the finest: 13 for SD1 and SD2, 10 for SDXL, 4 for a "
         "T2I-Adapter",
     )
     resize: Resize | None = Field(
-        None, description="how a control picture of another aspect is fitted; none: such a picture is an error"
+        default=None, description="how a control picture of another aspect is fitted; none: such a picture is an error"
     )
     mask: Annotated[Any, AssetMark()] = Field(
-        None, description="where control acts: white fully, black not at all; fitted as the control picture is"
+        default=None, description="where control acts: white fully, black not at all; fitted as the control picture is"
     )
     inpaint_mask: Annotated[Any, AssetMark()] = Field(
-        None, description="preprocess=inpaint: what is redrawn, white; fitted as the control picture is"
+        default=None, description="preprocess=inpaint: what is redrawn, white; fitted as the control picture is"
     )
-    allow_pickle: bool = Field(False, description="accept .pth, .pt, .ckpt and .bin, read as plain tensors")
+    allow_pickle: bool = Field(default=False, description="accept .pth, .pt, .ckpt and .bin, read as plain tensors")
 
     @field_validator("model")
     @classmethod

@@ -28,36 +28,40 @@ class Inpaint(Options):
         description="white is redrawn, black is kept: a path, PIL picture or bytes; grey, as large as the picture"
     )
     softness: Softness = Field(
-        "hard",
+        default="hard",
         description="hard: the mask is cut at half grey; soft: grey blends old and new in every step; "
         "differential: grey is the strength with which a pixel is redrawn (arXiv 2306.00950)",
     )
     content: Content = Field(
-        "original",
+        default="original",
         description="what the marked part holds before noise is added: the picture itself, a fill from its "
         "surroundings, latent noise, or nothing (zeros); it shows below strength 1",
     )
     fill: Fill = Field(
-        "edge", description="how content=fill is made: edge spreads the surrounding colours inwards, mean is their mean"
+        default="edge",
+        description="how content=fill is made: edge spreads the surrounding colours inwards, mean is their mean",
     )
-    invert: bool = Field(False, description="black is redrawn instead of white")
-    grow: Pixels = Field(0, description="pixels by which the marked part grows on every side, after invert")
-    shrink: Pixels = Field(0, description="pixels by which it shrinks, after grow (both: holes are closed)")
+    invert: bool = Field(default=False, description="black is redrawn instead of white")
+    grow: Pixels = Field(default=0, description="pixels by which the marked part grows on every side, after invert")
+    shrink: Pixels = Field(default=0, description="pixels by which it shrinks, after grow (both: holes are closed)")
     blur: float = Field(
-        0.0, ge=0, le=1024, description="radius in pixels of a Gaussian blur of the mask, last; for soft masks"
+        default=0.0, ge=0, le=1024, description="radius in pixels of a Gaussian blur of the mask, last; for soft masks"
     )
     only_masked: bool = Field(
-        False, description="draw only the marked part and its surroundings, enlarged, and paste it back"
+        default=False, description="draw only the marked part and its surroundings, enlarged, and paste it back"
     )
-    padding: Pixels = Field(32, description="only_masked: pixels of surroundings on every side that the model sees")
+    padding: Pixels = Field(
+        default=32, description="only_masked: pixels of surroundings on every side that the model sees"
+    )
     composite: bool = Field(
-        True, description="put the input's own pixels back outside the mask, bit for bit; only_masked always does"
+        default=True,
+        description="put the input's own pixels back outside the mask, bit for bit; only_masked always does",
     )
     feather: float = Field(
-        0.0, ge=0, le=1024, description="pixels beyond the mask over which the new picture fades into the old"
+        default=0.0, ge=0, le=1024, description="pixels beyond the mask over which the new picture fades into the old"
     )
     colour_match: bool = Field(
-        False,
+        default=False,
         description="give the new picture the colours (mean and spread) of the old one, compared around the mask",
     )
 
@@ -70,28 +74,41 @@ class Inpaint(Options):
 class Outpaint(Options):
     """Make the canvas of the request's ``image`` larger, and draw what is new."""
 
-    left: Side = Field(0, description="pixels to add on the left")
-    top: Side = Field(0, description="pixels to add at the top")
-    right: Side = Field(0, description="pixels to add on the right")
-    bottom: Side = Field(0, description="pixels to add at the bottom")
-    width: int | None = Field(None, ge=8, le=16_384, description="width of the result, instead of left and right")
-    height: int | None = Field(None, ge=8, le=16_384, description="height of the result, instead of top and bottom")
-    anchor: Anchor = Field("center", description="where in a canvas of this width and height the picture lies")
+    left: Side = Field(default=0, description="pixels to add on the left")
+    top: Side = Field(default=0, description="pixels to add at the top")
+    right: Side = Field(default=0, description="pixels to add on the right")
+    bottom: Side = Field(default=0, description="pixels to add at the bottom")
+    width: int | None = Field(
+        default=None, ge=8, le=16_384, description="width of the result, instead of left and right"
+    )
+    height: int | None = Field(
+        default=None, ge=8, le=16_384, description="height of the result, instead of top and bottom"
+    )
+    anchor: Anchor = Field(default="center", description="where in a canvas of this width and height the picture lies")
     overlap: Pixels = Field(
-        8, description="width in pixels of the band of the picture that is redrawn softly where it grows"
+        default=8, description="width in pixels of the band of the picture that is redrawn softly where it grows"
     )
     content: Literal["fill", "noise", "nothing"] = Field(
-        "fill", description="what the new area holds before noise is added: a fill, latent noise, or nothing (zeros)"
+        default="fill",
+        description="what the new area holds before noise is added: a fill, latent noise, or nothing (zeros)",
     )
-    fill: Fill = Field("edge", description="edge spreads the picture's border outwards, mean is its mean colour")
+    fill: Fill = Field(
+        default="edge", description="edge spreads the picture's border outwards, mean is its mean colour"
+    )
     round_limit: int | None = Field(
-        None, ge=8, le=4096, description="most pixels to add on a side at a time; none: half of the model's own size"
+        default=None,
+        ge=8,
+        le=4096,
+        description="most pixels to add on a side at a time; none: half of the model's own size",
     )
     feather: float = Field(
-        0.0, ge=0, le=1024, description="pixels beyond the overlap over which the new picture fades into the old"
+        default=0.0,
+        ge=0,
+        le=1024,
+        description="pixels beyond the overlap over which the new picture fades into the old",
     )
     colour_match: bool = Field(
-        False, description="give the new area the colours of the picture, compared beside where it grows"
+        default=False, description="give the new area the colours of the picture, compared beside where it grows"
     )
 
     @model_validator(mode="after")

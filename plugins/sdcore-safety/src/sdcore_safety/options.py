@@ -22,9 +22,11 @@ class Safety(Options):
 
     locked: ClassVar[bool] = True
 
-    profile: Profile = Field("standard", description="where thresholds and the action come from that are not given")
+    profile: Profile = Field(
+        default="standard", description="where thresholds and the action come from that are not given"
+    )
     checks: tuple[str, ...] = Field(
-        DEFAULT_CHECKS,
+        default=DEFAULT_CHECKS,
         description="names of the checks; `sdcore safety explain` lists them. clip-checker and open-nsfw join by "
         "their paths",
     )
@@ -33,33 +35,43 @@ class Safety(Options):
         description="a score of at least this trips: by category, or by check:category; null: not judged",
     )
     action: Action | None = Field(
-        None,
+        default=None,
         description="what happens to what trips: block withholds it, blur makes it unrecognisable, flag reports it; "
         "none: block, but flag under research",
     )
     on_error: Literal["withhold", "allow"] = Field(
-        "withhold", description="what happens where a check fails; allow needs an override_reason"
+        default="withhold", description="what happens where a check fails; allow needs an override_reason"
     )
-    override_reason: str = Field("", max_length=500, description="why failures may pass; written into every report")
-    timeout: float = Field(60.0, gt=0, le=3600, description="seconds that one check may take for one batch")
-    words: Asset | None = Field(None, description="a file with more words for the block list")
+    override_reason: str = Field(
+        default="", max_length=500, description="why failures may pass; written into every report"
+    )
+    timeout: float = Field(default=60.0, gt=0, le=3600, description="seconds that one check may take for one batch")
+    words: Asset | None = Field(default=None, description="a file with more words for the block list")
     clip_checker: Asset | None = Field(
-        None, description="a folder with the safety checker of Stable Diffusion 1 (config.json, model.safetensors)"
+        default=None,
+        description="a folder with the safety checker of Stable Diffusion 1 (config.json, model.safetensors)",
     )
-    open_nsfw: Asset | None = Field(None, description="open-nsfw.onnx (see the README), read with onnxruntime")
+    open_nsfw: Asset | None = Field(default=None, description="open-nsfw.onnx (see the README), read with onnxruntime")
     settings: Mapping[str, Mapping[str, Any]] = Field(
         default_factory=dict, description="settings of checks of others, by the check's name"
     )
     early: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        0.5, description="part of the steps after which the predicted picture is judged; none: not before the end"
+        default=0.5,
+        description="part of the steps after which the predicted picture is judged; none: not before the end",
     )
     previews: Literal["coarse", "show", "off"] = Field(
-        "coarse", description="coarse: a few fields of colour until the early check has passed; show; off: none at all"
+        default="coarse",
+        description="coarse: a few fields of colour until the early check has passed; show; off: none at all",
     )
-    sld: SLD = Field("off", description="Safe Latent Diffusion (arXiv 2211.05105): draws away from the concept")
-    sld_concept: str = Field("", max_length=2000, description="what SLD draws away from; empty: that of its authors")
+    sld: SLD = Field(default="off", description="Safe Latent Diffusion (arXiv 2211.05105): draws away from the concept")
+    sld_concept: str = Field(
+        default="", max_length=2000, description="what SLD draws away from; empty: that of its authors"
+    )
     projection: float = Field(
-        0.0, ge=0, le=1, description="how much of the unsafe subspace is taken out of words that lie in it; 0: off"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="how much of the unsafe subspace is taken out of words that lie in it; 0: off",
     )
 
     @field_validator("checks", mode="before")

@@ -15,26 +15,28 @@ class Watermark(Options):
     locked: ClassVar[bool] = True
 
     key: Asset | None = Field(
-        None,
+        default=None,
         description="a key file made by `sdcore watermark keygen`, or env:NAME for a variable that names one or holds "
         "it; none takes the public key, with a warning",
     )
     payload: int | Literal["auto"] = Field(
-        "auto", description="what the mark bears, 32 bits; auto derives them from key, prompt, seed and place"
+        default="auto", description="what the mark bears, 32 bits; auto derives them from key, prompt, seed and place"
     )
-    scheme: str = Field("spread", description="how pixels are marked: spread, or another that is installed")
-    psnr: float = Field(40.0, ge=30, le=50, description="decibels of the marked picture; lower is stronger")
+    scheme: str = Field(default="spread", description="how pixels are marked: spread, or another that is installed")
+    psnr: float = Field(default=40.0, ge=30, le=50, description="decibels of the marked picture; lower is stronger")
     latent: bool = Field(
-        False, description="mark the initial noise too, which survives redrawing; the same seed draws another picture"
+        default=False,
+        description="mark the initial noise too, which survives redrawing; the same seed draws another picture",
     )
     latent_output: Literal["refuse", "allow"] = Field(
-        "refuse", description="whether output=latent, which leaves without a mark in pixels, is allowed"
+        default="refuse", description="whether output=latent, which leaves without a mark in pixels, is allowed"
     )
-    previews: Literal["refuse", "allow"] = Field("refuse", description="whether unmarked previews may leave")
+    previews: Literal["refuse", "allow"] = Field(default="refuse", description="whether unmarked previews may leave")
     unmarkable: Literal["refuse", "allow"] = Field(
-        "refuse", description="whether a picture that cannot be marked (smaller than 64 pixels, flat) leaves without"
+        default="refuse",
+        description="whether a picture that cannot be marked (smaller than 64 pixels, flat) leaves without",
     )
-    source: bool = Field(True, description="look for this key's mark in the picture that a run starts from")
+    source: bool = Field(default=True, description="look for this key's mark in the picture that a run starts from")
 
     @field_validator("payload")
     @classmethod

@@ -16,11 +16,11 @@ class TrainControl(Options):
     """What the trainings of ControlNets and T2I-Adapters share."""
 
     start: Asset | None = Field(
-        None,
+        default=None,
         description="net to go on from: a folder, a .safetensors file, or the name of an installed one",
     )
     preprocess: str | None = Field(
-        None,
+        default=None,
         description="preprocessor that makes the control pictures of sources that bring none, such as canny; each is "
         "made once and kept",
     )
@@ -30,9 +30,11 @@ class TrainControl(Options):
         description="options of the preprocessor that are drawn anew for every visit of a picture, evenly from a "
         'range, such as {"low": [50, 150]}; control pictures are then made at every visit',
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of visits whose control picture is black")
-    name: str = Field("controlnet", min_length=1, pattern=r"^\w[\w.-]*$", description="of the folder that is written")
-    dtype: Literal["float32", "float16", "bfloat16"] = Field("float16", description="of the stored weights")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of visits whose control picture is black")
+    name: str = Field(
+        default="controlnet", min_length=1, pattern=r"^\w[\w.-]*$", description="of the folder that is written"
+    )
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(default="float16", description="of the stored weights")
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainControl:
@@ -51,13 +53,13 @@ class TrainControlNet(TrainControl):
     """How a ControlNet is trained (arXiv 2302.05543)."""
 
     embedding_channels: tuple[Width, ...] | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="widths of the embedding of the control picture, each half the size of the one before, down to "
         "that of the latents; none: 16, 32, 96, 256 for latents 8 times smaller than pictures, as published nets have",
     )
     embedding_init: Literal["plain", "scaled"] = Field(
-        "plain",
+        default="plain",
         description="how the embedding begins: plain, as published nets did, behind which a line of one pixel has "
         "faded to less than a thousandth; scaled (He et al., arXiv 1502.01852) keeps its size, so that the control is "
         "followed after hundreds of steps and not after thousands",
@@ -67,6 +69,8 @@ class TrainControlNet(TrainControl):
 class TrainT2IAdapter(TrainControl):
     """How a T2I-Adapter is trained (arXiv 2302.08453)."""
 
-    kind: Literal["full", "light"] = Field("full", description="light has a tenth of the weights; not for SDXL")
-    blocks: int = Field(2, ge=1, le=8, description="residual blocks at each size")
-    name: str = Field("t2i-adapter", min_length=1, pattern=r"^\w[\w.-]*$", description="of the folder that is written")
+    kind: Literal["full", "light"] = Field(default="full", description="light has a tenth of the weights; not for SDXL")
+    blocks: int = Field(default=2, ge=1, le=8, description="residual blocks at each size")
+    name: str = Field(
+        default="t2i-adapter", min_length=1, pattern=r"^\w[\w.-]*$", description="of the folder that is written"
+    )

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 class Full(Options):
     """What of the model is trained."""
 
-    unet: bool = Field(True, description="train the U-Net")
-    text_encoder: bool = Field(False, description="train the text encoders")
-    layers: Literal["all", "attention", "cross-attention"] = Field("all", description="which layers of the U-Net")
-    dtype: Literal["float32", "float16", "bfloat16"] = Field("float16", description="of the stored weights")
+    unet: bool = Field(default=True, description="train the U-Net")
+    text_encoder: bool = Field(default=False, description="train the text encoders")
+    layers: Literal["all", "attention", "cross-attention"] = Field(
+        default="all", description="which layers of the U-Net"
+    )
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(default="float16", description="of the stored weights")
 
 
 class FullTraining(Training):

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 class VAE(Options):
     """How the VAE is trained."""
 
-    kl: float = Field(1e-6, ge=0, description="weight of the Kullback-Leibler divergence, per element of the picture")
-    reconstruction: Literal["l1", "mse"] = Field("l1", description="distance of the pictures")
-    part: Literal["all", "decoder"] = Field("all", description="decoder leaves the latents as they are")
-    sample: bool = Field(True, description="decode a sample of the latents' Gaussian; false decodes its mean")
-    measure: int = Field(1024, ge=1, description="pictures whose latents decide the scaling factor afterwards")
-    dtype: Literal["float32", "float16", "bfloat16"] = Field("float16", description="of the stored weights")
+    kl: float = Field(
+        default=1e-6, ge=0, description="weight of the Kullback-Leibler divergence, per element of the picture"
+    )
+    reconstruction: Literal["l1", "mse"] = Field(default="l1", description="distance of the pictures")
+    part: Literal["all", "decoder"] = Field(default="all", description="decoder leaves the latents as they are")
+    sample: bool = Field(default=True, description="decode a sample of the latents' Gaussian; false decodes its mean")
+    measure: int = Field(default=1024, ge=1, description="pictures whose latents decide the scaling factor afterwards")
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(default="float16", description="of the stored weights")
 
 
 class VAETraining(Training):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class NoiseOffset(Options):
     """A constant added to each channel of the noise, so that very dark and bright pictures can be learnt."""
 
-    strength: float = Field(0.05, gt=0, le=1, description="standard deviation of the constants")
+    strength: float = Field(default=0.05, gt=0, le=1, description="standard deviation of the constants")
 
 
 class NoiseOffsetTraining(Training):
@@ -41,7 +41,7 @@ class NoiseOffsetTraining(Training):
 class PyramidNoise(Options):
     """Noise of several resolutions."""
 
-    discount: float = Field(0.3, ge=0, lt=1, description="weight of each level relative to the one before")
+    discount: float = Field(default=0.3, ge=0, lt=1, description="weight of each level relative to the one before")
 
 
 class PyramidNoiseTraining(Training):
@@ -60,7 +60,7 @@ class PyramidNoiseTraining(Training):
 class InputPerturbation(Options):
     """More noise in the input than in the target (arXiv 2301.11706)."""
 
-    strength: float = Field(0.1, gt=0, le=1, description="standard deviation of what is added")
+    strength: float = Field(default=0.1, gt=0, le=1, description="standard deviation of what is added")
 
 
 class InputPerturbationTraining(Training):
@@ -83,11 +83,13 @@ class InputPerturbationTraining(Training):
 class Timesteps(Options):
     """How timesteps are drawn."""
 
-    distribution: Literal["uniform", "stratified", "logit-normal"] = Field("stratified", description="of timesteps")
-    mean: float = Field(0.0, ge=-5, le=5, description="of logit-normal; above 0 favours noisy timesteps")
-    scale: float = Field(1.0, gt=0, le=10, description="of logit-normal: its standard deviation")
-    start: float = Field(0.0, ge=0, lt=1, description="share of the timesteps below which none is drawn")
-    end: float = Field(1.0, gt=0, le=1, description="share of the timesteps above which none is drawn")
+    distribution: Literal["uniform", "stratified", "logit-normal"] = Field(
+        default="stratified", description="of timesteps"
+    )
+    mean: float = Field(default=0.0, ge=-5, le=5, description="of logit-normal; above 0 favours noisy timesteps")
+    scale: float = Field(default=1.0, gt=0, le=10, description="of logit-normal: its standard deviation")
+    start: float = Field(default=0.0, ge=0, lt=1, description="share of the timesteps below which none is drawn")
+    end: float = Field(default=1.0, gt=0, le=1, description="share of the timesteps above which none is drawn")
 
 
 class TimestepsTraining(Training):

@@ -22,7 +22,7 @@ class Perceptual(Options):
     """LPIPS between the VAE's reconstruction and the picture (arXiv 1801.03924)."""
 
     weights: Asset = Field(description="safetensors file with VGG16, as sdcore_train.losses.vgg_weights writes it")
-    weight: float = Field(0.1, gt=0, description="of this term")
+    weight: float = Field(default=0.1, gt=0, description="of this term")
 
 
 class PerceptualTraining(Training):
@@ -54,7 +54,7 @@ class PerceptualTraining(Training):
 class SelfPerceptual(Options):
     """The features of a frozen copy of the U-Net as a distance of predicted and true latents (arXiv 2401.00110)."""
 
-    weight: float = Field(0.1, gt=0, description="of this term")
+    weight: float = Field(default=0.1, gt=0, description="of this term")
 
 
 class SelfPerceptualTraining(Training):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class MinSNR(Options):
     """Weights that keep any timestep from dominating (arXiv 2303.09556)."""
 
-    gamma: float = Field(5.0, gt=0, description="largest signal-to-noise ratio that counts")
+    gamma: float = Field(default=5.0, gt=0, description="largest signal-to-noise ratio that counts")
 
 
 class MinSNRTraining(Training):
@@ -45,7 +45,7 @@ class MinSNRTraining(Training):
 class Debiased(Options):
     """Weights 1 / sqrt(SNR) (arXiv 2310.08442)."""
 
-    limit: float = Field(1000.0, gt=1, description="ratios beyond it, and below its inverse, are cut")
+    limit: float = Field(default=1000.0, gt=1, description="ratios beyond it, and below its inverse, are cut")
 
 
 class DebiasedTraining(Training):
@@ -69,8 +69,8 @@ class DebiasedTraining(Training):
 class Huber(Options):
     """The pseudo-Huber loss instead of the squared error (arXiv 2403.16728)."""
 
-    threshold: float = Field(0.1, gt=0, le=1, description="at the noisiest timestep: where it turns linear")
-    schedule: Literal["constant", "exponential", "snr"] = Field("snr", description="how the threshold goes")
+    threshold: float = Field(default=0.1, gt=0, le=1, description="at the noisiest timestep: where it turns linear")
+    schedule: Literal["constant", "exponential", "snr"] = Field(default="snr", description="how the threshold goes")
 
 
 class HuberTraining(Training):
@@ -99,9 +99,9 @@ class HuberTraining(Training):
 class Wavelet(Options):
     """The squared error in Haar bands, with details weighted (arXiv 2503.18352)."""
 
-    weight: float = Field(1.0, gt=0, description="of this term")
-    detail: float = Field(2.0, ge=0, description="how much more the details count")
-    levels: int = Field(1, ge=1, le=4, description="how often the coarse band is split")
+    weight: float = Field(default=1.0, gt=0, description="of this term")
+    detail: float = Field(default=2.0, ge=0, description="how much more the details count")
+    levels: int = Field(default=1, ge=1, le=4, description="how often the coarse band is split")
 
 
 class WaveletTraining(Training):
