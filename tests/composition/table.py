@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from . import pairs
 from .matrix import CELLS, CONTROLS, FAMILIES, LORAS, OTHERS, TASKS, Cell
 
 PAGE = Path(__file__).parents[2] / "docs" / "composition.md"
@@ -57,6 +58,7 @@ def page(measure: Callable[[Cell], str]) -> str:
         for task in TASKS:
             cells = [cell for cell in CELLS if (cell.other, cell.task) == (other, task)]
             text += f"| {other} | {task} | " + " | ".join(map(measure, cells)) + " |\n"
+    text += pairs.page() + "\n"
     classes = sorted({cell.peer for cell in CELLS if cell.peer is not None})
     return text + FOOT.format(classes=", ".join(f"`{name}`" for name in classes))
 
