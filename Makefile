@@ -30,6 +30,7 @@ demo: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/sdcore" outpaint demo-out/cat.png "a cat face, 3d style" --left 16 --right 16 --seed 4 \
 		--out demo-out/outpainted.png --sheet demo-out/outpaint.png --overwrite
 	OMP_NUM_THREADS=1 "$(BIN)/sdcore" preprocess --sheet demo-out/cat.png --out demo-out/preprocessed.png --overwrite
+	OMP_NUM_THREADS=1 "$(BIN)/python" examples/compose.py demo-out/composed
 
 # A gallery in the browser: prints its address and, the first time, an API key. Its data is in gallery-data/.
 serve: $(STAMP)
