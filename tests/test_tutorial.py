@@ -90,7 +90,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
 def test_the_tutorial_works(reader: Reader, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reader.follow(PAGE)
     capsys.readouterr()
-    assert reader.files == ["glow.py", "src/sdcore_glow/effect.py", "src/sdcore_glow/__init__.py", "tests/test_glow.py"]
+    package = ["src/sdcore_glow/effect.py", "src/sdcore_glow/__init__.py"]
+    assert reader.files == ["glow.py", *package, "tests/test_glow.py", "tests/test_conformance.py"]
     assert len([command for command in reader.commands if command[0] == "pytest"]) == 2
     plain, warm, glow, both = (Image.open(tmp_path / f"{name}.png") for name in ("before", "warm", "glow", "both"))
     assert len({image.tobytes() for image in (plain, warm, glow, both)}) == 4

@@ -1,3 +1,5 @@
+"""What every plugin promises: `sdcore check template` looks at the same."""
+
 from sdcore.testing import PluginConformance
 
 

@@ -56,6 +56,11 @@ def _latents(one: Tensor, other: Tensor) -> list[str]:
 
 def near(one: Tensor, other: Tensor, tolerance: float, what: str) -> None:
     """Fail unless two tensors agree within a tolerance, relative to max(1, the largest value)."""
-    apart = float((one.float() - other.float()).abs().max()) / max(1.0, float(one.float().abs().max()))
-    if not apart <= tolerance:  # also if it is not a number
-        raise Failed(f"{what}: they differ by {apart:.3g}, relative to the largest; {tolerance:g} is allowed")
+    found = apart(one, other)
+    if not found <= tolerance:  # also if it is not a number
+        raise Failed(f"{what}: they differ by {found:.3g}, relative to the largest; {tolerance:g} is allowed")
+
+
+def apart(one: Tensor, other: Tensor) -> float:
+    """The largest difference of two tensors, relative to max(1, the largest value)."""
+    return float((one.float() - other.float()).abs().max()) / max(1.0, float(one.float().abs().max()))
