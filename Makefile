@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo serve test test-slow test-packages test-server lint docs composition conformance bench eval-mini eval-control \
+.PHONY: demo serve test test-slow test-packages test-server test-docs lint docs composition conformance bench eval-mini eval-control \
 	eval-dreambooth clean
 .DELETE_ON_ERROR:
 
@@ -46,6 +46,10 @@ test-slow: $(STAMP)
 # Wheels of all packages: what is in them, and that each installs and works alone, and all together. Downloads nothing.
 test-packages: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m tests.packages
+
+# Every sdcore command of the documentation, with small stand-ins for the files that it names; three minutes.
+test-docs: $(STAMP)
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -n auto --maxprocesses=4 -m slow tests/test_shell_blocks.py
 
 # The gallery in headless Chromium, and killed under load; a minute or two. Skips the browser where there is none.
 test-server: $(STAMP)

@@ -7,8 +7,6 @@ Each has ``replace(field=...)``, which gives a changed copy; none may be changed
 Shapes are written (batch, channels, height, width). Latents are in the model's latent space, pictures
 as tensors are in [-1, 1]. ``rows`` of a batch belong to branches: all pictures of the first branch, then
 all of the second; ``rows[name]`` is the slice of one branch.
-
-This file is long because it is plain data: one small class for each thing that stages see.
 """
 
 from __future__ import annotations
