@@ -1,6 +1,6 @@
 """What stages receive and return: plain, mostly frozen values.
 
-Long because it is the one page that an author of stages looks things up in; there is no logic to split off.
+This file is long because it is the one page that an author of stages looks things up in, plain data without logic.
 
 Each has ``replace(field=...)``, which gives a changed copy; none may be changed in place.
 

@@ -91,7 +91,8 @@ def test_the_commands_of_a_page_run(page: Path, capsys: pytest.CaptureFixture[st
         code = _run([*words, *(flag for start, flags in SHORTER.items() if _begins(words, start) for flag in flags)])
         shown = capsys.readouterr()
         verdict = words[0] == "verify" or words[:2] == ["watermark", "detect"]
-        assert code == 0 or (verdict and code > 2), f"{page.relative_to(ROOT)}: sdcore {shlex.join(words)}: {shown.err[-2000:]}"
+        command = f"{page.relative_to(ROOT)}: sdcore {shlex.join(words)}"
+        assert code == 0 or (verdict and code > 2), f"{command}: {shown.err[-2000:]}"
 
 
 def _make_room(words: list[str]) -> None:
