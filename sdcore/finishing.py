@@ -48,7 +48,7 @@ def finish(
         picture = Picture(run.indices[place], run.seeds[place], run)
         restored = fold_images(_phase(plan, "restore"), picture, image)
         image = fold_images(_phase(plan, "safety"), picture, restored)
-        if image is not restored:
+        if image is not restored and image.tobytes() != restored.tobytes():
             covered.append(place)
         verdicts = _judge(plan, picture, image, state.verdicts[place])
         if withheld(verdicts):

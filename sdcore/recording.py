@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import inspect
 import json
@@ -38,16 +39,23 @@ LIBRARIES = ("torch", "diffusers", "transformers", "tokenizers", "numpy", "scipy
 
 def software(host: PluginHost, plugins: tuple[str, ...]) -> dict[str, str]:
     """Versions of everything that decides a result."""
-    found = {"sdcore": sdcore_version()}
-    for name in LIBRARIES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
+    found = {"sdcore": sdcore_version(), **_libraries()}
     for name in plugins:
         record = host.records[name]
         if record.distribution == "(given)":
             found[f"plugin {name}"] = _source_version(record.factory)
         else:
             found[record.distribution] = record.version
+    return found
+
+
+@functools.cache
+def _libraries() -> Mapping[str, str]:
+    """Read once: looking for what is installed takes longer than a step of a small model."""
+    found = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
     return found
 
 

@@ -107,9 +107,7 @@ def replay_picture(
 def _load(record: Record, model: str | os.PathLike[str] | None, load: Mapping[str, Any]) -> Engine:
     from .engine import Engine
 
-    if (
-        load.get("locked") is not None
-    ):  # what is missing for the record is looked for among the plugins, by importing them
+    if load.get("locked") is not None:  # before plugins are imported to see whether the record's are there
         check_lock(load["locked"])
     if load.get("plugins") is None:
         _check_plugins(record, {found.name for found in discover(_plugins(record))})

@@ -85,13 +85,14 @@ def _plain(fn: Callable[..., Any], place: Place, recorder: Recorder, residuals: 
 def _sum(stage: Stage, place: Place, recorder: Recorder) -> Stage:
     """Of a sum: the port's law sees the total beside what is added to it."""
     fn, law = stage.fn, stage.port.law
-    latest: list[int | None] = [None]
+    latest: int | None = None
 
     def measured(*args: Any) -> Any:
+        nonlocal latest
         if not recorder.open:
             return fn(*args)
-        latest[0] = _step_of(args)
-        with recorder.timed(place, latest[0]):
+        latest = _step_of(args)
+        with recorder.timed(place, latest):
             result = fn(*args)
         return result
 
@@ -99,7 +100,7 @@ def _sum(stage: Stage, place: Place, recorder: Recorder) -> Stage:
         problem = law(total, term)
         if problem is None and recorder.open:
             with recorder.apart():
-                recorder.changed(place, latest[0], _share(total, term))
+                recorder.changed(place, latest, _share(total, term))
         return problem
 
     return replace(stage, fn=measured, port=replace(stage.port, law=weighed))
