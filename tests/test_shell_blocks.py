@@ -30,17 +30,23 @@ SHORTER = {
     "train": ["--steps", "2"],
     "train dreambooth": ["--class-count", "2"],
     "train pivotal": ["--class-count", "2"],
+    "check --all": ["--only", "metadata"],
     "watermark bench": ["--schemes", "spread", "--search", "fast", "--limit", "1"],
 }
 """Appended to what begins so: argparse takes the last of a flag that is given twice."""
+
+HERE = re.compile(r"^cat > (\S+) <<'END'\n(.*?)^END\n", re.M | re.S)
 
 pytestmark = pytest.mark.slow
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """The sdcore commands of a page, as arguments; what an `echo` between them says is written."""
+    """The sdcore commands of a page, as arguments; files that `echo` and `cat` between them make are written."""
     text = re.sub(r"^<!-- not run: .+? -->\n```sh\n.*?^```", "", page.read_text(), flags=re.M | re.S)
     for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S):
+        for name, lines in re.findall(HERE, block):
+            Path(name).write_text(lines)
+        block = re.sub(HERE, "", block)
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             if words[:1] == ["echo"] and words[-2] == ">":
@@ -55,6 +61,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the pages name: pictures, masks, folders of them, models, LoRAs."""
     from sdcore import Engine
+    from sdcore.scaffold import check_name, new_file
     from sdcore.testing.tiny_lora import tiny_lora
 
     monkeypatch.chdir(tmp_path)
@@ -74,6 +81,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("canny-folder", "inpaint-net"):
         (tmp_path / name).symlink_to(files("sdcore_mini_control") / "data", target_is_directory=True)
     (tmp_path / "lora.toml").write_text('data = [{path = "photos"}]\noutput = "from-toml"\nbatch_size = 2\n')
+    new_file(check_name("mirror"), None)
     engine = Engine.load(plugins=())
     for seed, name in enumerate(("style", "face")):
         tiny_lora(f"{name}.safetensors", engine, seed=seed, scale=0.2)
@@ -98,7 +106,9 @@ def test_the_commands_of_a_page_run(page: Path, capsys: pytest.CaptureFixture[st
 def _make_room(words: list[str]) -> None:
     """Readers choose names of their own: what an earlier command wrote, or a stand-in, is not in the way."""
     for flag, value in pairwise(words):
-        named = flag in ("-o", "--out") or (flag == "--sheet" and words[0] != "preprocess")
+        named = flag in ("-o", "--out", "--trace", "--trace-picture") or (
+            flag == "--sheet" and words[0] != "preprocess"
+        )
         if named and Path(value).is_file():
             Path(value).unlink()
 
