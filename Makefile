@@ -47,9 +47,9 @@ test-slow: $(STAMP)
 test-packages: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m tests.packages
 
-# Every sdcore command of the documentation, with small stand-ins for the files that it names; three minutes.
+# The tutorial, and every sdcore command of the documentation with small stand-ins for its files; three minutes.
 test-docs: $(STAMP)
-	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -n auto --maxprocesses=4 -m slow tests/test_shell_blocks.py
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -n auto --maxprocesses=4 -m slow tests/test_shell_blocks.py tests/test_tutorial.py
 
 # The gallery in headless Chromium, and killed under load; a minute or two. Skips the browser where there is none.
 test-server: $(STAMP)

@@ -87,6 +87,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
     return Reader(tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 def test_the_tutorial_works(reader: Reader, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reader.follow(PAGE)
     capsys.readouterr()
