@@ -23,6 +23,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PIN = "sdcore<0.2,>=0.1"
 GROUP = "sdcore.plugins"
+LICENCE_OF = {"sdcore-safety": "Apache-2.0 AND MIT"}
+"""Where it is another than that of the code: the weights of nsfwjs are MIT."""
 PLUGINS_OF = {
     "sdcore": (0,),
     "sdcore-mini": (0,),  # a model
@@ -142,8 +144,9 @@ def _metadata(wheel: Wheel, version: str, project: dict[str, Any]) -> list[str]:
         found.append(f"its version is {meta['Version']}, that of the others is {version}")
     if meta["Requires-Python"] != ">=3.11":
         found.append(f"it says Requires-Python: {meta['Requires-Python']}; the others say >=3.11")
-    if meta["License-Expression"] != "Apache-2.0":
-        found.append(f"its licence is {meta['License-Expression']!r}, not Apache-2.0")
+    wanted = LICENCE_OF.get(wheel.name, "Apache-2.0")
+    if meta["License-Expression"] != wanted:
+        found.append(f"its licence is {meta['License-Expression']!r}, not {wanted}")
     if not meta["Summary"] or not meta.get_payload():
         found.append("it has no summary or no README")
     ours = [need for need in wheel.requires if canonicalize_name(need.name).startswith("sdcore")]
@@ -190,7 +193,11 @@ def _entry_points(wheel: Wheel) -> list[str]:
         found.append(f"it brings {len(plugins)} plugins ({', '.join(plugins) or 'none'}); it is to bring {allowed}")
     if plugins and wheel.name.removeprefix("sdcore-") not in plugins:
         found.append(f"none of its plugins ({', '.join(plugins)}) has the name of the package")
-    found += [f"{name} leads to {at}" for name, at in plugins.items() if not at.startswith(f"{wheel.module}:")]
+    found += [
+        f"{name} leads to {at}"
+        for name, at in plugins.items()
+        if not at.startswith((f"{wheel.module}:", f"{wheel.module}."))
+    ]
     return found
 
 
