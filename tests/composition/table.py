@@ -23,7 +23,7 @@ HEAD = """<!-- Written by tests/composition/table.py (`make composition`); edit 
 
 Every combination below is one request with the plugins in `use`: no combination has code of its own. `make test`
 carries out each of the {count} cells on small random models (those of SD2: `make test-slow`), twice: it runs, it is
-deterministic bit for bit, it differs from the same without one of its plugins, and the weights are untouched afterwards.
+deterministic bit for bit, it differs from the same without one of its plugins, and the weights are untouched after it.
 
 * **same**: diffusers {version} has a pipeline class for it, and the latents agree with it after every step. The number
   is the largest difference over the steps, relative to max(1, largest latent); the tests allow 1e-5.
