@@ -13,6 +13,7 @@ from sdcore.errors import PluginLoadError, RequestError
 from sdcore.files import write_atomic
 from sdcore.plugin import nearest
 from sdcore.trust import Fingerprint, Package, differences, fingerprint, make_lock, packages, read_lock
+from sdcore.trust.claims import claimed_ports
 from sdcore.trust.lock import NAME
 
 from .engine_flags import add_plugin_flags, chosen_plugins
@@ -121,6 +122,7 @@ def _print(host: PluginHost, record: PluginRecord, trust: Trust) -> None:
     if about:
         say(f"\n{about}")
     facts = [("class", record.origin), ("hooks", ", ".join(record.hooks) or "none")]
+    facts += [("ports", ", ".join(claimed_ports(record)) or "none")]
     facts += [("adds", f"{kind} {name}") for kind, name in _added(host, record.name)]
     access = _access(record)
     facts += [("touches", _touches(record)), ("weights", ", ".join(access.weights) if access else "undeclared")]
@@ -182,6 +184,7 @@ def _facts(host: PluginHost, record: PluginRecord, trust: Trust) -> dict[str, An
         "state": "disabled" if record.disabled else "broken" if record.error else "ok",
         "error": record.error,
         "hooks": list(record.hooks),
+        "ports": list(claimed_ports(record)),
         "adds": [{"kind": kind, "name": name} for kind, name in _added(host, record.name)],
         "options": option_rows(options) if options else [],
         "from": package.origin if package else None,

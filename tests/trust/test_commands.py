@@ -175,3 +175,12 @@ def test_every_plugin_of_this_repository_declares_its_access() -> None:
     found = [record for record in discover() if record.distribution in ours and record.factory is not None]
     assert len(found) >= 8
     assert [record.name for record in found if record.factory and record.factory.access is None] == []
+
+
+def test_the_ports_of_a_plugin_are_told_without_a_run(cli: Cli) -> None:
+    facts = json.loads(cli("plugins", "info", "template", "--json")[1])
+    assert facts["ports"] == ["text.prompt", "decode.image"]
+    assert json.loads(cli("plugins", "info", "dreambooth", "--json")[1])["ports"] == []  # those of the trainer
+    code, shown, _ = cli("plugins", "info", "lora")
+    assert code == 0
+    assert "weights.weights" in shown
