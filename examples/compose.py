@@ -34,7 +34,7 @@ def compose(folder: Path, steps: int = 25) -> Image.Image:
         apple.save(folder / "apple.png")
 
         # What is asked for, in the shape of the apple.
-        shape = ControlNet(model="mini-canny", image=apple, preprocess="canny", scale=1.5)
+        shape = ControlNet(model="mini-canny", image=apple, preprocess="canny")
         prompt = "a pumpkin, 3d style, white background"
         plain = engine.generate(prompt, seed=3, steps=steps).image
         shaped = engine.generate(prompt, seed=3, steps=steps, use=[shape]).image

@@ -24,7 +24,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "unet": (128, 256),
         "heads": 4,
         "layers": 1,
-        "text": {"width": 256, "layers": 3, "heads": 4},
+        "text": {"width": 256, "layers": 2, "heads": 4, "units": 4608},
     },
     # 128x128 pixels, 16x16 latents: for one accelerator.
     "gpu": {
@@ -34,7 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "unet": (96, 192, 256),
         "heads": 4,
         "layers": 1,
-        "text": {"width": 256, "layers": 4, "heads": 4},
+        "text": {"width": 256, "layers": 2, "heads": 4, "units": 4608},
     },
 }
 WINDOW = 32
@@ -50,7 +50,7 @@ SCHEDULER = {
     "steps_offset": 1,
     "timestep_spacing": "trailing",
 }
-DEFAULTS = {"steps": 25, "guidance_scale": 4.0, "scheduler": "ddim"}
+DEFAULTS = {"steps": 25, "guidance_scale": 2.5, "scheduler": "ddim"}
 
 
 def build(preset: str, tokenizer: Path, out: Path, seed: int, vae: Path | None) -> None:
@@ -68,7 +68,7 @@ def build(preset: str, tokenizer: Path, out: Path, seed: int, vae: Path | None) 
             CLIPTextConfig(
                 vocab_size=len(words),
                 hidden_size=text["width"],
-                intermediate_size=4 * text["width"],
+                intermediate_size=text["units"],
                 num_hidden_layers=text["layers"],
                 num_attention_heads=text["heads"],
                 projection_dim=text["width"],

@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sdcore_train import TrainConfig, dry_run, train
-from warm_text import WarmTextTraining
+from text_training import RememberTraining, TellApartTraining
 
 from sdcore import SdcoreError
 from sdcore.cli.kit import complain, say, table
+
+PLUGINS = (TellApartTraining, RememberTraining)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with args.config.open("rb") as stream:
             config = TrainConfig(**tomllib.load(stream))
         if args.dry_run:
-            say(table(dry_run(config, plugins=[WarmTextTraining]).rows()))
+            say(table(dry_run(config, plugins=PLUGINS).rows()))
         else:
-            train(config, resume=args.resume, plugins=[WarmTextTraining])
+            train(config, resume=args.resume, plugins=PLUGINS)
     except SdcoreError as error:
         complain(f"error: {error}")
         return 1

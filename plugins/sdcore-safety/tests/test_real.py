@@ -74,14 +74,14 @@ def test_explain_shows_every_layer_in_its_place(engine: Engine) -> None:
 
 def test_sld_draws_away_from_its_concept(engine: Engine) -> None:
     """Away from red, an apple gets less red; the embedded model knows colours, and no more than that is claimed."""
-    prompt = "an apple, flat style, white background"
+    prompt = "an apple"
     safety = Safety(sld="max", sld_concept="a red apple, red", checks=("blocklist",), early=None)
 
     def red(result: Any) -> float:
         values = np.stack([np.asarray(image, float) for image in result.images])
         return float((values[..., 0] - values[..., 1:].mean(-1)).clip(0).mean())
 
-    fields: dict[str, Any] = {"seeds": tuple(range(3)), "steps": 8}
+    fields: dict[str, Any] = {"seeds": tuple(range(3)), "steps": 8, "guidance_scale": 4.0}
     plain = red(engine.generate(prompt, **fields))
     away = red(engine.generate(prompt, use=[safety], **fields))
     assert away < 0.7 * plain
@@ -129,6 +129,7 @@ def test_the_example_audit(tmp_path: Path) -> None:
     example = Path(__file__).parent.parent / "examples" / "colours_and_styles.toml"
     assert main(["audit", str(example), "-o", str(tmp_path), "--fail-if", "flag_rate>0.02"]) == 0
     report = json.loads((tmp_path / "audit.json").read_text())
-    assert report["summary"]["lean"] > 0.1
-    assert sum(share[0] for share in report["lean"]["shares"].values()) == pytest.approx(1, abs=1e-5)
+    shares = [share[0] for share in report["lean"]["shares"].values()]
+    assert sum(shares) == pytest.approx(1, abs=1e-5)
+    assert report["summary"]["lean"] == pytest.approx(max(shares) - 0.25, abs=1e-5)
     assert set(report["contrasts"]["light to dark"]["groups"]) == {"red", "green", "blue", "yellow"}

@@ -90,7 +90,7 @@ def test_it_learns_to_follow_the_control(tmp_path: Path) -> None:
         ImageDraw.Draw(picture).rectangle((left, top, left + 25, top + 25), fill="red")
         picture.save(folder / f"{number}.png")
     made = config(
-        tmp_path, [{"path": str(folder), "caption": ""}], model="mini", steps=40, batch_size=4,
+        tmp_path, [{"path": str(folder), "caption": ""}], model="mini", steps=80, batch_size=4,
         options={"embedding_channels": [8, 16, 32, 64]}, more=["timesteps:start=0.9,end=0.91"],
         pictures={"height": 64, "cache": "memory"}, schedule={"name": "cosine"},
         optimizer={"name": "adamw", "learning_rate": 4e-3, "betas": (0.9, 0.99)},
@@ -149,6 +149,14 @@ def test_the_folder_is_used_by_the_engine(tmp_path: Path, data: Path) -> None:
     without = engine.generate("a red apple", **fields).latents
     use = [ControlNet(model=str(folder), image=Image.open(data / "0.png"), preprocess="canny")]
     assert not torch.equal(without, engine.generate("a red apple", use=use, **fields).latents)
+
+
+def test_bfloat16(tmp_path: Path, data: Path) -> None:
+    run(config(tmp_path / "exact", data))
+    expected = Look.seen.prediction.detach().float()
+    run(config(tmp_path / "half", data, precision="bf16"))
+    found = Look.seen.prediction.detach().float()
+    assert 0 < float((found - expected).abs().max()) < 0.05 * float(expected.abs().max())
 
 
 def test_two_nets_add_up(tmp_path: Path, data: Path) -> None:

@@ -56,6 +56,15 @@ def _files(found: Any) -> list[Path]:
     return [file for path in found for file in ([path] if path.is_file() else sorted(path.rglob("*.*")))]
 
 
+def test_bfloat16_is_nearly_the_same(tmp_path: Path) -> None:
+    losses = [
+        run(config(tmp_path, steps=2, precision=precision, output=str(tmp_path / precision)))[2].losses
+        for precision in ("no", "bf16")
+    ]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
 def test_global_generators_are_left_alone(tmp_path: Path) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import ports
+from .devices import attention
 from .diffusion import forward
 from .errors import DivergedError
 from .losses.functions import mse
@@ -91,6 +92,7 @@ class Loop:
             with contextlib.ExitStack() as stack:
                 self._sync(stack, micro + 1 == count)
                 stack.enter_context(job.accelerator.autocast())
+                stack.enter_context(attention(job))
                 outcome = self._forward(at, batch)
                 loss, terms = total_loss(outcome)
                 value = float(loss.detach())

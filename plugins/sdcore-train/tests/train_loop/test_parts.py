@@ -152,3 +152,27 @@ def test_around_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Around, "wrong", True)
     with pytest.raises(PluginError, match=r"stages\.unet_call"):
         run(config(tmp_path, steps=1, use=["full", "around"], output=str(tmp_path / "c")), plugins=[Around])
+
+
+class Watch(Training):
+    """Keeps whether torch's fused attention was allowed."""
+
+    name = "watch"
+    Options = Options
+    seen: list[bool] = []
+
+    def stages(self, job: Any) -> Any:
+        import torch
+        from sdcore_train import ports
+
+        Watch.seen.clear()
+        return ports.loss_weights(lambda *_: Watch.seen.append(torch.backends.cuda.flash_sdp_enabled()))
+
+
+@pytest.mark.parametrize(("precision", "fused"), [("no", True), ("bf16", False)])
+def test_plain_attention_in_bfloat16_on_a_cpu(tmp_path: Path, precision: str, fused: bool) -> None:
+    import torch
+
+    run(config(tmp_path, steps=1, precision=precision, use=["full", "watch"]), plugins=[Watch])
+    assert Watch.seen == [fused]
+    assert torch.backends.cuda.flash_sdp_enabled()
