@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from mini_recipe import dataset, icons, sources
+from mini_recipe.labels import Labels
 from mini_recipe.pictures import colours, compose
 from safetensors.torch import save_file
 from tqdm import tqdm
@@ -50,9 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, default=sources.default_cache(), help="packages and icons")
     args = parser.parse_args(argv)
     summary = json.loads((args.data / "dataset.json").read_text(encoding="utf-8"))
-    rows = [json.loads(line) for line in (args.data / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
-    cells = sorted({(row["concept"], row["style"]) for row in rows if row["kind"] == "icon"})
-    cells = [cell for cell in cells if cell[1] != "line art"]
+    cells = Labels(args.data).cells
     vae = AutoencoderKL.from_pretrained(args.model / "vae", torch_dtype=torch.float32).eval()
     latents = encode(vae, dataset.catalogue(args.cache), cells, summary["size"])
     beside = args.out.with_name(args.out.name + ".tmp")

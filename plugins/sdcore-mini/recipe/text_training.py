@@ -39,9 +39,16 @@ def tokens(job: Job, captions: Sequence[str]) -> Tensor:
 
 
 class TextTraining(Training):
-    """What both have in common: the text encoder is trained, and the model saved as it is now."""
+    """What both have in common: which files they need, and that the model is saved with its text encoder as it is now."""
 
     command = True
+
+    def check(self, job: Job) -> Sequence[str]:
+        """Files that are not there."""
+        wanted = self.options.model_dump()
+        wanted["data"] = str(Path(wanted["data"]) / "metadata.jsonl")
+        missing = [f"{name}: there is no {path}" for name, path in wanted.items() if not Path(path).is_file()]
+        return [f"{self.name}: {problem}; recipe/README.md says what makes it" for problem in missing]
 
     def save(self, job: Job, folder: Path) -> Iterable[Path]:
         """The model folder."""
@@ -100,11 +107,8 @@ class TellApartTraining(TextTraining):
 
     def _loss(self, outcome: Outcome) -> Mapping[str, Tensor]:
         """(n,) each; what a picture does not have costs it nothing."""
-        target, normed, heads = (
-            self._labels.of(outcome.batch.keys, outcome.batch.captions),
-            outcome.prediction,
-            self._heads,
-        )
+        target = self._labels.of(outcome.batch.keys, outcome.batch.captions)
+        normed, heads = outcome.prediction, self._heads
         scores = {name: SHARPNESS * memory.cosines(normed, keys) for name, keys in heads.keys.items()}
         first, second = (
             cross_entropy(head(normed), right, ignore_index=labels.NOBODY, reduction="none")
@@ -130,8 +134,9 @@ class TellApartTraining(TextTraining):
         """The model folder, and the keys beside it."""
         yield from super().save(job, folder)
         path = folder / "keys.safetensors"
-        save_file({name: keys.detach().cpu().contiguous() for name, keys in self._heads.keys.items()}, path)
-        yield path
+        beside = path.with_name(path.name + ".tmp")
+        save_file({name: keys.detach().cpu().contiguous() for name, keys in self._heads.keys.items()}, beside)
+        yield beside.replace(path)
 
 
 class Remember(Options):
@@ -184,7 +189,7 @@ class RememberTraining(TextTraining):
         """Keys with what is to be written for each: latents in the leading dimensions, a number for each other word."""
         keys = load_file(self.options.keys)
         others = len(keys["background"]) + len(keys["style"])
-        values, _, _ = memory.codes(self._icons, width - others)
+        values = memory.codes(self._icons, width - others)
         size = 0.6 * values.norm(dim=1).max()
         groups, start = [], values.shape[1]
         groups.append(memory.Group(keys["cell"], pad(values, (0, width - values.shape[1])), target.cell))

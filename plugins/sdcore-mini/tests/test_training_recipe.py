@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 pytest.importorskip("sdcore_train")
 
-from sdcore_train import TrainConfig, train
+from sdcore_train import ConfigError, TrainConfig, train
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipe"))
 
@@ -81,14 +81,13 @@ def test_placed_memory_answers_with_the_values_of_what_is_named() -> None:
         _, normed = memory.middle(model, ids)
         means = torch.stack([normed[kind == number].mean(0) for number in range(12)])
         keys = torch.linalg.pinv(means).T  # each orthogonal to what is not its own
-        values, axes, mean = memory.codes(torch.randn(12, 100), 10)
+        values = memory.codes(torch.randn(12, 100), 10)
         wide = torch.nn.functional.pad(values, (0, 22))
         before = memory.affine(memory.end_states(model, ids), values[kind])
         memory.place(model, [ids], [memory.Group(keys, wide, kind)])
         states = memory.end_states(model, ids)
     assert values.norm(dim=1).std() < 1e-4 * values.norm(dim=1).mean()
-    assert axes.shape == (8, 100)
-    assert mean.shape == (100,)
+    assert values.shape == (12, 10)
     weight, bias = memory.affine(states, values[kind])
     error = (states @ weight.T + bias - values[kind]).square().mean() / values.var(0).mean()
     assert error < 0.02
@@ -166,6 +165,9 @@ def test_text_encoder_tells_apart_then_remembers_then_is_read(small: Path) -> No
     )
     losses = [json.loads(line)["terms"] for line in (small / "apart/log.jsonl").read_text().splitlines()]
     assert losses[-1]["cell"] < 0.5 * losses[0]["cell"]
+    absent = {"plugin": "remember", "options": {"data": str(small / "data"), "keys": str(small / "nowhere")}}
+    with pytest.raises(ConfigError, match=r"keys: there is no .*nowhere; recipe"):
+        train(TrainConfig(**common, model=str(small / "apart/model"), output=str(small / "no"), use=(absent,)), **quiet)
     files = {"icons": str(small / "icons.safetensors"), "keys": str(small / "apart/keys.safetensors")}
     use = {"plugin": "remember", "options": {"data": str(small / "data"), **files}}
     train(

@@ -129,7 +129,7 @@ def place(encoder: Any, ids: Sequence[Tensor], groups: Sequence[Group]) -> None:
         layer.fc2.weight[:, part] = (loudness / ON * group.values).T
 
 
-def codes(latents: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+def codes(latents: Tensor, width: int) -> Tensor:
     """Latents as vectors of a given width and one common length.
 
     They are the leading principal components. What a norm layer would lose, the length, is made the same for all by two
@@ -140,14 +140,13 @@ def codes(latents: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
         width: of the result at most; it is less where fewer components say all there is to say.
 
     Returns:
-        (n, width); the axes, (width - 2, values); the mean, (values,).
+        (n, width).
     """
-    mean = latents.mean(0)
-    axes = torch.linalg.svd(latents - mean, full_matrices=False)[2][: width - 2]
-    found = (latents - mean) @ axes.T
+    centred = latents - latents.mean(0)
+    found = centred @ torch.linalg.svd(centred, full_matrices=False)[2][: width - 2].T
     squares = found.square().sum(1)
     fill = ((1.1 * squares.max() - squares) / 2).sqrt()
-    return torch.cat([found, fill[:, None], -fill[:, None]], 1), axes, mean
+    return torch.cat([found, fill[:, None], -fill[:, None]], 1)
 
 
 def affine(inputs: Tensor, outputs: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
