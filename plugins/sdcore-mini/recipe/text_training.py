@@ -39,7 +39,7 @@ def tokens(job: Job, captions: Sequence[str]) -> Tensor:
 
 
 class TextTraining(Training):
-    """What both have in common: which files they need, and that the model is saved with its text encoder as it is now."""
+    """What both have in common: files that they need, and saving the model with its text encoder as it is now."""
 
     command = True
 
