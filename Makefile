@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo serve test test-slow test-packages test-server test-docs lint docs composition conformance bench eval-mini eval-control \
+.PHONY: demo serve test test-slow test-packages test-server test-docs lint docs composition conformance bench bench-gpu eval-mini eval-control \
 	eval-dreambooth clean
 .DELETE_ON_ERROR:
 
@@ -79,6 +79,10 @@ bench: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/inpaint.py
 	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/train.py
 	OMP_NUM_THREADS=1 "$(BIN)/python" benchmarks/safety.py
+
+# The same on a GPU, where there is one: times, and ratios of them.
+bench-gpu: $(STAMP)
+	"$(BIN)/python" benchmarks/gpu.py --out benchmarks/results/gpu.json --budget 600
 
 # How well the embedded model draws what it is asked for; a JSON line at the end. Minutes. Its data set is built first.
 eval-mini: $(STAMP)

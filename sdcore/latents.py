@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from . import ports
 from .calling import broke, call, chain, onion
 from .errors import ImageError, RequestError
+from .families import family_of
 from .images import image_to_tensor, load_image
 from .order import Plan
 from .schedule import Schedule
@@ -149,21 +150,26 @@ def decode_latents(run: Run, plan: Plan, latents: Tensor) -> Tensor:
 
 def decode_plain(run: Run, latents: Tensor) -> Tensor:
     """Latents through the codec, without stages."""
+    import torch
+
     vae: Any = run.model.vae
     with _upcast(run) as dtype:
-        pixels: Tensor = vae.decode(_unscale(run, latents).to(dtype), return_dict=False)[0]
+        # Scaled in the wider of the two types, as diffusers does.
+        wide = latents.to(torch.promote_types(latents.dtype, dtype))
+        pixels: Tensor = vae.decode(_unscale(run, wide).to(dtype), return_dict=False)[0]
     return pixels
 
 
 class _upcast:
-    """Carry out the codec in float32 where its config says that it overflows in half precision."""
+    """Carry out the codec in float32 where it overflows in half precision."""
 
     def __init__(self, run: Run) -> None:
         import torch
 
         self._vae: Any = run.model.vae
         self._before = self._vae.dtype
-        self._needed = self._before == torch.float16 and bool(getattr(self._vae.config, "force_upcast", False))
+        careful = family_of(run.model.family).careful_codec and bool(getattr(self._vae.config, "force_upcast", False))
+        self._needed = careful and self._before == torch.float16
 
     def __enter__(self) -> Any:
         import torch

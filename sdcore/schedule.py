@@ -186,7 +186,8 @@ class Schedule:
             return [float(value) for value in known[:-1]]
         import numpy as np
 
-        cumulative = self.scheduler.alphas_cumprod.double().numpy()
+        # Where latents are on a GPU, diffusers' `add_noise` has taken the table there.
+        cumulative = self.scheduler.alphas_cumprod.double().cpu().numpy()
         table = np.sqrt((1 - cumulative) / np.maximum(cumulative, 1e-12))
         points = self.scheduler.timesteps.double().numpy()
         return [float(v) for v in np.exp(np.interp(points, np.arange(len(table)), np.log(table)))]

@@ -20,6 +20,9 @@ class Family(Protocol):
     Attributes:
         name: as in ``model.family``.
         steps, guidance_scale, strength: defaults of a request, where the model gives none.
+        careful_codec: whether a codec whose config says ``force_upcast`` works in float32 when it is in float16. As in
+            diffusers that is SDXL's; configs of the older families say so too, by default, and their codecs do not
+            overflow.
     """
 
     @property
@@ -30,6 +33,7 @@ class Family(Protocol):
     steps: int
     guidance_scale: float
     strength: float
+    careful_codec: bool
 
     def encode(
         self, encoder: Any, ids: Tensor, mask: Tensor | None, clip_skip: int | None

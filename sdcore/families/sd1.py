@@ -21,6 +21,7 @@ class SD1:
     steps = 30
     guidance_scale = 7.5
     strength = 0.75
+    careful_codec = False
 
     def encode(
         self, encoder: Any, ids: Tensor, mask: Tensor | None, clip_skip: int | None

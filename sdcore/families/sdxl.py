@@ -21,6 +21,7 @@ class SDXL:
     steps = 30
     guidance_scale = 5.0
     strength = 0.75
+    careful_codec = True
 
     def encode(
         self, encoder: Any, ids: Tensor, mask: Tensor | None, clip_skip: int | None

@@ -98,3 +98,17 @@ def test_a_text_encoder_that_its_owner_changes() -> None:
     ours, theirs = both.pair("txt2img", "ddim", negative_prompt=NEGATIVE)
     assert difference(ours, theirs) == 0.0
     assert not torch.equal(first.latents[0], ours.latents[0])
+
+
+@pytest.mark.filterwarnings("ignore:.*upcast_vae:FutureWarning")  # diffusers calls its own
+@pytest.mark.parametrize("model", ["sd1", "sd2-v", "sdxl"])
+def test_half_precision(model: str) -> None:
+    """Only SDXL's codec works in float32 then, and scales in it; the older ones stay in float16, as in diffusers."""
+    pipe = pipeline(model).to(torch.float16)
+    assert pipe.vae.config.force_upcast
+    seen: list[torch.dtype] = []
+    pipe.vae.decoder.conv_in.register_forward_pre_hook(lambda module, args: seen.append(args[0].dtype))
+    ours, theirs = around(model, pipe).pair("txt2img", None, SEEDS[:2], pictures=True, num_inference_steps=2)
+    assert difference(ours, theirs) == 0.0
+    assert [image.tobytes() for image in ours.images] == [image.tobytes() for image in theirs.images]
+    assert set(seen) == {torch.float32 if model == "sdxl" else torch.float16}

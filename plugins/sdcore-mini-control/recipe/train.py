@@ -71,7 +71,14 @@ def shown_concepts(data: Path) -> list[str]:
 
 
 def config(
-    data: Path, model: str | None, output: Path, steps: int, cache: Path | None, start: str | None = None
+    data: Path,
+    model: str | None,
+    output: Path,
+    steps: int,
+    cache: Path | None,
+    start: str | None = None,
+    device: str = "cpu",
+    batch_size: int = 32,
 ) -> TrainConfig:
     """The training, with its fixed settings; ``start`` is a net to go on from."""
     where: dict[str, Any] = {"style": STYLES, "concept": shown_concepts(data)}
@@ -98,10 +105,10 @@ def config(
             {"plugin": "misled", "options": {"share": 0.35}},
         ],
         steps=steps,
-        batch_size=32,
+        batch_size=batch_size,
         seed=4,
         precision="bf16",
-        device="cpu",
+        device=device,
         threads=1,
         pictures={"height": 64, "buckets": False, "cache_folder": None if cache is None else str(cache)},
         captions={"dropout": 0.2},
@@ -130,6 +137,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, help="folder of encoded pictures; without it in the output folder")
     parser.add_argument("--start", help="a net to go on from, instead of the U-Net's encoder")
     parser.add_argument("--steps", type=int, default=1400, help="updates of the weights (default: 1400)")
+    parser.add_argument("--device", default="cpu", help="such as cuda (default: cpu)")
+    parser.add_argument("--batch-size", type=int, default=32, help="pictures of an update (default: 32)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="train one step, estimate memory and time")
     parser.add_argument("--install", action="store_true", help="put the trained net into this package")
@@ -139,7 +148,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"--data {args.data}: there is no metadata.jsonl; make the data with sdcore-mini/recipe/build_data.py"
         )
     try:
-        chosen = config(args.data, args.model, args.output, args.steps, args.cache, args.start)
+        chosen = config(
+            args.data, args.model, args.output, args.steps, args.cache, args.start, args.device, args.batch_size
+        )
         if args.dry_run:
             say(table(dry_run(chosen, plugins=[MisledTraining]).rows()))
             return 0

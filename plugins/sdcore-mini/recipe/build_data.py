@@ -20,18 +20,32 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--backgrounds", type=int, default=3, help="backgrounds of each icon besides white")
     parser.add_argument("--pairs", type=int, default=8000, help="pictures of two icons")
     parser.add_argument("--cache", type=Path, default=sources.default_cache(), help="packages and rasterised icons")
+    parser.add_argument("--poses", type=int, default=0, help="pictures of each icon turned, smaller and moved")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw (default: 1)")
     options = parser.parse_args(arguments)
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         parser.error(f"--out {options.out} exists and is not an empty folder; remove it or name another")
-    if options.backgrounds < 0 or options.pairs < 0:
-        parser.error("--backgrounds and --pairs must not be negative")
+    for name in ("backgrounds", "pairs", "poses"):
+        if getattr(options, name) < 0:
+            parser.error(f"--{name} must not be negative")
+    if options.workers < 1:
+        parser.error(f"--workers {options.workers}: at least 1")
     try:
-        found = dataset.catalogue(options.cache)
+        found = dataset.catalogue(options.cache, options.workers)
     except sources.SourceError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     size = dataset.PRESETS[options.preset]
-    summary = dataset.write(found, options.out, size, options.seed, options.backgrounds, options.pairs)
+    summary = dataset.write(
+        found,
+        options.out,
+        size,
+        options.seed,
+        options.backgrounds,
+        options.pairs,
+        workers=options.workers,
+        poses=options.poses,
+    )
     print({key: summary[key] for key in ("concepts", "pictures", "captions", "kinds", "styles")})
     return 0
 

@@ -30,8 +30,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "gpu": {
         "size": 128,
         "latent_channels": 8,
-        "vae": (32, 64, 128, 192),
-        "unet": (96, 192, 256),
+        "vae": (24, 48, 96, 144),
+        "unet": (96, 192, 224),
         "heads": 4,
         "layers": 1,
         "text": {"width": 256, "layers": 2, "heads": 4, "units": 4608},

@@ -19,6 +19,8 @@ from diffusers import AutoencoderKL
 from mini_recipe import dataset, icons, sources
 from mini_recipe.labels import Labels
 from mini_recipe.pictures import colours, compose
+from mini_recipe.processes import parallel
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from tqdm import tqdm
 
@@ -26,19 +28,26 @@ BACKGROUNDS = ("white", "black")
 AT_ONCE = 32
 
 
+def draw(job: tuple[Path, str, int]) -> NDArray[np.uint8]:
+    """An icon of a style on each background, (backgrounds, size, size, 3)."""
+    path, style, size = job
+    icon = icons.load(path)
+    return np.stack([np.asarray(compose(icon, style, colours()[colour], size)) for colour in BACKGROUNDS])
+
+
 @torch.no_grad()
-def encode(vae: AutoencoderKL, found: dataset.Catalogue, cells: Sequence[tuple[str, str]], size: int) -> torch.Tensor:
+def encode(
+    vae: AutoencoderKL, found: dataset.Catalogue, cells: Sequence[tuple[str, str]], size: int, workers: int = 1
+) -> torch.Tensor:
     """(cells, 2, c, h, w) float16, scaled as the U-Net sees them."""
     parts = []
-    for start in tqdm(range(0, len(cells), AT_ONCE), desc="icons", unit="batch", mininterval=1.0):
-        drawn = [
-            np.asarray(compose(icons.load(found.icons[name][style]), style, colours()[colour], size))
-            for name, style in cells[start : start + AT_ONCE]
-            for colour in BACKGROUNDS
-        ]
-        pixels = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float() / 127.5 - 1
-        latents = vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
-        parts.append(latents.unflatten(0, (-1, len(BACKGROUNDS))).half())
+    with parallel(workers) as spread:
+        drawn = iter(spread(draw, [(found.icons[name][style], style, size) for name, style in cells]))
+        for start in tqdm(range(0, len(cells), AT_ONCE), desc="icons", unit="batch", mininterval=1.0):
+            pictures = np.concatenate([next(drawn) for _ in cells[start : start + AT_ONCE]])
+            pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(vae.device).float() / 127.5 - 1
+            latents = vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
+            parts.append(latents.unflatten(0, (-1, len(BACKGROUNDS))).half().cpu())
     return torch.cat(parts)
 
 
@@ -48,12 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="the data set, whose icons are taken")
     parser.add_argument("--model", type=Path, required=True, help="model folder with the codec")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", default="cpu", help="such as cuda (default: cpu)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw (default: 1)")
     parser.add_argument("--cache", type=Path, default=sources.default_cache(), help="packages and icons")
     args = parser.parse_args(argv)
     summary = json.loads((args.data / "dataset.json").read_text(encoding="utf-8"))
     cells = Labels(args.data).cells
-    vae = AutoencoderKL.from_pretrained(args.model / "vae", torch_dtype=torch.float32).eval()
-    latents = encode(vae, dataset.catalogue(args.cache), cells, summary["size"])
+    vae = AutoencoderKL.from_pretrained(args.model / "vae", torch_dtype=torch.float32).eval().to(args.device)
+    latents = encode(vae, dataset.catalogue(args.cache, args.workers), cells, summary["size"], args.workers)
     beside = args.out.with_name(args.out.name + ".tmp")
     save_file({"latents": latents}, beside, metadata={"cells": json.dumps(cells)})
     beside.replace(args.out)

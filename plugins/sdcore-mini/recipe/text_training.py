@@ -34,8 +34,12 @@ SAMPLE = 1024
 def tokens(job: Job, captions: Sequence[str]) -> Tensor:
     """(n, length) of tokens, no longer than the longest caption needs."""
     tokenizer: Any = job.model.tokenizers[0]
-    ids: Tensor = tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
-    return memory.trimmed(ids, tokenizer.eos_token_id)
+    known: dict[str, Tensor] = job.state.setdefault("tokens of captions", {})
+    new = [caption for caption in dict.fromkeys(captions) if caption not in known]
+    if new:
+        found = tokenizer(new, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        known.update(zip(new, found.short(), strict=True))
+    return memory.trimmed(torch.stack([known[caption] for caption in captions]).long(), tokenizer.eos_token_id)
 
 
 class TextTraining(Training):
@@ -107,8 +111,8 @@ class TellApartTraining(TextTraining):
 
     def _loss(self, outcome: Outcome) -> Mapping[str, Tensor]:
         """(n,) each; what a picture does not have costs it nothing."""
-        target = self._labels.of(outcome.batch.keys, outcome.batch.captions)
         normed, heads = outcome.prediction, self._heads
+        target = self._labels.of(outcome.batch.keys, outcome.batch.captions).to(normed.device)
         scores = {name: SHARPNESS * memory.cosines(normed, keys) for name, keys in heads.keys.items()}
         first, second = (
             cross_entropy(head(normed), right, ignore_index=labels.NOBODY, reduction="none")
@@ -124,7 +128,7 @@ class TellApartTraining(TextTraining):
     def _cells(self, likely: Tensor, target: labels.Target) -> Tensor:
         """Where a caption does not say the style, each style of the thing is as right as the others."""
         cell = target.cell.clamp_min(0)
-        siblings = self._labels.siblings[cell]
+        siblings = self._labels.siblings.to(cell.device)[cell]
         there = (siblings >= 0).float()
         any_style = -(likely.gather(1, siblings.clamp_min(0)) * there).sum(1) / there.sum(1)
         this_style = -likely.gather(1, cell[:, None])[:, 0]
@@ -212,9 +216,11 @@ class RememberTraining(TextTraining):
 
     def _loss(self, outcome: Outcome) -> Mapping[str, Tensor]:
         """(n,) each: of the icon without its background, and of the picture as it is."""
-        state, target = outcome.prediction, self._labels.of(outcome.batch.keys, outcome.batch.captions)
+        state = outcome.prediction
+        target = self._labels.of(outcome.batch.keys, outcome.batch.captions).to(state.device)
         single = (target.cell >= 0).to(state)
-        icon = self._icons[target.cell.clamp_min(0)].to(state)
+        self._icons = self._icons.to(state.device)
+        icon = self._icons[target.cell.clamp_min(0)]
         return {
             "icon": (self._to_icons(state) - icon).square().mean(1) * single,
             "picture": 0.5 * (self._to_latents(state) - outcome.target.flatten(1)).square().mean(1),

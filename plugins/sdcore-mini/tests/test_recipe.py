@@ -188,8 +188,8 @@ def test_data_set_is_the_same_every_time(
 ) -> None:
     monkeypatch.setattr(dataset.icons, "STYLES", ("flat", "noto"))
     catalogue, drawn = found
-    for name, seed in (("one", 4), ("two", 4), ("three", 5)):
-        dataset.write(catalogue, tmp_path / name, 64, seed, 2, 12, drawn.__getitem__)
+    for name, seed, workers in (("one", 4, 1), ("two", 4, 2), ("three", 5, 1)):
+        dataset.write(catalogue, tmp_path / name, 64, seed, 2, 12, drawn.__getitem__, workers)
     one, two, three = ({p.name: p.read_bytes() for p in (tmp_path / n).rglob("*.*")} for n in ("one", "two", "three"))
     assert one == two
     assert one != three
@@ -203,6 +203,33 @@ def test_data_set_is_the_same_every_time(
             assert picture.getpixel((0, 0)) == pictures.colours()[line["background"]]
         if line["kind"] == "icon":
             assert line["captions"][0] == captions.full(line["concept"], line["style"], line["background"])
+
+
+def test_poses_are_turned_smaller_and_elsewhere_and_change_nothing_else(
+    found: tuple[dataset.Catalogue, dict[Path, Image.Image]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset.icons, "STYLES", ("flat", "noto"))
+    catalogue, drawn = found
+    rows = {}
+    for poses in (0, 3):
+        dataset.write(catalogue, tmp_path / str(poses), 64, 4, 1, 4, drawn.__getitem__, poses=poses)
+        lines = (tmp_path / str(poses) / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+        rows[poses] = [json.loads(line) for line in lines]
+    kinds = [row["kind"] for row in rows[3]]
+    assert kinds.count("pose") == 3 * 2 * 3
+    about = [(row["concept"], row["background"], row["captions"]) for row in rows[3] if row["kind"] != "pose"]
+    assert about == [(row["concept"], row["background"], row["captions"]) for row in rows[0]]
+    places = set()
+    for row in rows[3]:
+        if row["kind"] == "pose":
+            with Image.open(tmp_path / "3" / row["file_name"]) as picture:
+                pixels = np.asarray(picture, np.int16)
+            there = np.abs(pixels - pictures.colours()[row["background"]]).max(-1) > 40
+            down, across = np.nonzero(there)
+            side = max(np.ptp(down), np.ptp(across)) + 1
+            assert 0.3 * 64 < side < 0.875 * 64
+            places.add((int(down.mean()), int(across.mean())))
+    assert len(places) > 12
 
 
 def test_pairs_stand_as_their_captions_say() -> None:

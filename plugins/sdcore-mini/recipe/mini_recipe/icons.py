@@ -6,6 +6,7 @@ import io
 import json
 import os
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mini_recipe.concepts import Concept
+from mini_recipe.processes import parallel
 from mini_recipe.sources import PACKAGES, fetch, members, read_json
 
 SIZE = 256
@@ -100,25 +102,39 @@ def icon_folder(cache: Path, style: str) -> Path:
     return cache / "icons" / f"{style.replace(' ', '-')}-{PACKAGES[style].version}"
 
 
-def rasterise_all(wanted: Iterable[Concept], cache: Path) -> dict[str, dict[str, Path]]:
-    """Paths of the icons by concept name and style; what is not in the cache is drawn now."""
+@cache
+def icons_of(style: str, archive: Path) -> IconSet | Renders:
+    """The icons of a style; each process reads an archive once."""
+    return Renders(archive) if style == "3d" else IconSet(archive)
+
+
+def draw_into(job: tuple[str, Path, str, Path]) -> None:
+    """Draw the icon of a style, from an archive, with a name, into a file."""
+    style, archive, name, path = job
+    beside = path.with_suffix(f".{os.getpid()}.tmp")
+    icons_of(style, archive).draw(name).save(beside, "PNG", compress_level=1)
+    beside.replace(path)
+
+
+def rasterise_all(wanted: Iterable[Concept], folder: Path, workers: int = 1) -> dict[str, dict[str, Path]]:
+    """Paths of the icons by concept name and style; what is not in the cache folder is drawn now."""
     concepts = list(wanted)
     found: dict[str, dict[str, Path]] = {concept.name: {} for concept in concepts}
-    for style in STYLES:
-        archive = fetch(PACKAGES[style], cache)
-        folder = icon_folder(cache, style)
-        folder.mkdir(parents=True, exist_ok=True)
-        icons = Renders(archive) if style == "3d" else IconSet(archive)
-        for concept in tqdm(concepts, desc=f"icons, {style}", unit="icon", mininterval=1.0):
-            name = icons.find(concept)
-            if name is None:
-                continue
-            path = folder / f"{concept.slug}.png"
-            if not path.is_file():
-                beside = path.with_suffix(f".{os.getpid()}.tmp")
-                icons.draw(name).save(beside, "PNG", compress_level=1)
-                beside.replace(path)
-            found[concept.name][style] = path
+    with parallel(workers) as spread:
+        for style in STYLES:
+            archive, own = fetch(PACKAGES[style], folder), icon_folder(folder, style)
+            own.mkdir(parents=True, exist_ok=True)
+            icons = icons_of(style, archive)
+            jobs = []
+            for concept in concepts:
+                name = icons.find(concept)
+                if name is not None:
+                    path = found[concept.name][style] = own / f"{concept.slug}.png"
+                    if not path.is_file():
+                        jobs.append((style, archive, name, path))
+            bar = tqdm(spread(draw_into, jobs), total=len(jobs), desc=f"icons, {style}", unit="icon", mininterval=1.0)
+            for _ in bar:
+                pass
     return found
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ NOBODY = -100
 """What torch's cross entropy leaves out."""
 
 
+@cache
 def says(caption: str, style: str, colour: str) -> tuple[bool, bool]:
     """Whether a caption says its picture's style, and its background."""
     return (
@@ -42,6 +44,10 @@ class Target:
     first: Tensor
     second: Tensor
     said: Tensor
+
+    def to(self, device: torch.device) -> Target:
+        """The same on a device."""
+        return Target(*(getattr(self, one.name).to(device) for one in fields(self)))
 
 
 class Labels:

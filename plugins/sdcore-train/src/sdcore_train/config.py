@@ -82,7 +82,13 @@ class Pictures(Options):
     cache_folder: str | None = Field(
         default=None, description="folder of the cache; None is 'cache' in the output folder"
     )
-    prefetch: int = Field(default=2, ge=0, le=64, description="batches that are read ahead, in a thread")
+    prefetch: int = Field(default=2, ge=0, le=64, description="batches that are read ahead")
+    workers: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="processes that read them; 0 is a thread, which is enough where a step takes a tenth of a second",
+    )
 
 
 class Captions(Options):

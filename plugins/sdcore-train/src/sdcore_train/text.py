@@ -17,11 +17,15 @@ from .records import Batch
 from .stages import TrainStep
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from .data import TextMemory
     from .job import Job
 
+
+KEPT = 1 << 19
+"""Captions whose tokens are kept in memory: 100 to 200 bytes each for a window of 32 or 77."""
 
 _ANY = GenerateRequest(prompt="")
 """For families, whose arithmetic asks a request for sizes."""
@@ -42,6 +46,7 @@ class Text:
         self._names = [name for name in job.model.components if name.startswith("text_encoder")]
         self._trained = frozenset(trained)
         self._words = Words(job.plan[ports.words], job.model.text_encoders)
+        self._windows: dict[tuple[int, str], tuple[NDArray[Any], NDArray[Any]]] = {}
         self.memory: TextMemory | None = None
 
     @property
@@ -84,26 +89,44 @@ class Text:
         return found
 
     def _encode(self, index: int, network: Any, captions: Sequence[str]) -> TextEncoding:
+        import numpy as np
         import torch
 
-        tokenizer, encoder = self._model.tokenizers[index], self._model.text_encoders[index]
-        rows, masks, own = [], [], []
-        for row, caption in enumerate(captions):
-            places: list[Place] = []
-            ids = tokenise(tokenizer, self._words.parts(caption, index), places)
-            [(window, mask), *_], _ = cut_into_windows(tokenizer, ids, "cut", places)
-            own += [(row, at, places[-1 - number].vector) for at, number in enumerate(window) if number < 0]
-            rows.append([max(number, PLACE) for number in window])
-            masks.append(mask)
-        tokens = torch.tensor(rows, device=self._job.device)
+        encoder = self._model.text_encoders[index]
+        found = [self._window(index, caption) for caption in captions]
+        own = [(row, at, vector) for row, (_, _, vectors) in enumerate(found) for at, vector in vectors]
+        ids, masks = np.stack([ids for ids, _, _ in found]), np.stack([mask for _, mask, _ in found])
+        tokens = torch.from_numpy(ids).to(self._job.device, torch.int64)
         attention = (
-            torch.tensor(masks, device=self._job.device)
+            torch.from_numpy(masks).to(self._job.device, torch.int64)
             if getattr(encoder.config, "use_attention_mask", False)
             else None
         )
         with _with_vectors(encoder, own):
             state, vector = self._family.encode(network, tokens, attention, None)
         return TextEncoding(state, vector)
+
+    def _window(self, index: int, caption: str) -> tuple[NDArray[Any], NDArray[Any], list[tuple[int, Tensor]]]:
+        """Token ids and mask of a caption's first window, and the places in it that have vectors of their own.
+
+        Those without such places are kept: cutting a caption into tokens again at each visit takes a fast GPU as long
+        as the step itself.
+        """
+        import numpy as np
+
+        known = self._windows.get((index, caption))
+        if known is not None:
+            return *known, []
+        tokenizer = self._model.tokenizers[index]
+        places: list[Place] = []
+        ids = tokenise(tokenizer, self._words.parts(caption, index), places)
+        [(window, mask), *_], _ = cut_into_windows(tokenizer, ids, "cut", places)
+        own = [(at, places[-1 - number].vector) for at, number in enumerate(window) if number < 0]
+        row = np.array([max(number, PLACE) for number in window], np.int32)
+        used = np.array(mask, np.int8)
+        if not own and len(self._windows) < KEPT:
+            self._windows[index, caption] = row, used
+        return row, used, own
 
     def _time_ids(self, batch: Batch) -> list[list[float]]:
         family: Any = self._family

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import multiprocessing
 import subprocess
 import sys
 import threading
@@ -274,3 +275,40 @@ def test_importing_the_package_imports_no_torch():
     code = "import sys, sdcore_train.data as data; data.Data, data.TextMemory; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "False\n"
+
+
+def children():
+    return [child for child in multiprocessing.active_children() if child.is_alive()]
+
+
+def test_processes_give_what_the_thread_gives_and_end_with_the_stream(folder):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    whole = take(data_of(folder, **RANDOM), 12)
+    for start, workers in ((0, 2), (5, 1)):
+        assert_same(take(data_of(folder, workers=workers, **RANDOM), 12 - start, start), whole[start:])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not children()
+
+
+def test_what_processes_find_broken_is_told_once(tmp_path):
+    folder = pictures(tmp_path / "d", [(16, 16)] * 6)
+    break_body(folder / "002.png")
+    said = []
+    data = data_of(folder, batch_size=3, said=said, workers=2)
+    assert_same(take(data, 8), take(data_of(folder, batch_size=3), 8))
+    assert [key for key, _ in data.skipped] == ["002.png"]
+    assert len(said) == 1
+    with pytest.raises(DataError, match=r"002\.png: .*truncated or damaged.*broken = 'skip'"):
+        take(data_of(folder, batch_size=3, workers=2, broken="error"), 4)
+    for path in folder.glob("*.png"):
+        break_body(path)
+    with pytest.raises(DataError, match=r"^none of the pictures of 16x16 pixels can be read"):
+        take(data_of(folder, workers=2), 1)
+    assert not children()
+
+
+def test_processes_need_a_system_that_forks(folder, monkeypatch):
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(DataError, match="workers is 2, and this system cannot fork"):
+        take(data_of(folder, workers=2), 1)

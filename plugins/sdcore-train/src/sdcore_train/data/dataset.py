@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from .latents import LatentCache, Wanted, fill, row_name
 from .loading import Loader
 from .order import Order, WeightedOrder, score_weights
 from .placing import bucket_sizes_of, place, reasons, too_few
+from .processes import read_in_processes
 from .progress import counted, watched
 from .shares import SharedOrder, shares_of
 from .skips import Skips
@@ -134,7 +136,25 @@ class Data:
         def make(number: int) -> Batch:
             return self._loader.batch(number, order.at(number), slots)
 
-        return read_ahead(make, start, self._config.pictures.prefetch)
+        pictures = self._config.pictures
+        if not pictures.workers:
+            return read_ahead(make, start, pictures.prefetch)
+        return self._from_processes(make, start)
+
+    def _from_processes(self, make: Callable[[int], Batch], start: int) -> Iterator[Batch]:
+        """The stream made by processes; what they find broken is told here."""
+        pictures = self._config.pictures
+
+        def make_there(number: int) -> tuple[Batch, list[tuple[int, str]]]:
+            found = self._loader.collect()
+            return make(number), found
+
+        stream = read_in_processes(make_there, start, pictures.prefetch, pictures.workers)
+        with closing(stream):  # type: ignore[type-var]  # it is a generator
+            for batch, broken in stream:
+                for index, reason in broken:
+                    self._loader.report(index, reason)
+                yield batch
 
     def picture(self, key: str) -> NDArray[Any]:
         """A picture as batches have it, uint8 (height, width, 3), not mirrored.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +31,9 @@ ROWS = 512
 #: Pixels that are encoded at once: one picture of 1024x1024, 64 of 128x128.
 PIXELS = 1 << 20
 MOST = 64
+
+#: Pictures that are decoded at once.
+THREADS = 8
 
 
 class Wanted(NamedTuple):
@@ -125,15 +130,24 @@ def fill(
         by_size.setdefault(one.size, []).append(one)
     chunks = [rows[at : at + ROWS] for rows in by_size.values() for at in range(0, len(rows), ROWS)]
     checked: set[Size] = set()
-    for chunk in chunks:
-        _fill_chunk(cache, chunk, read, encode, broken, done, None if chunk[0].size in checked else by_size)
-        checked.add(chunk[0].size)
+
+    def try_to_read(index: int) -> NDArray[Any] | OSError:
+        try:
+            return read(index)
+        except OSError as error:
+            return error
+
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        for chunk in chunks:
+            check = None if chunk[0].size in checked else by_size
+            _fill_chunk(cache, chunk, lambda indices: pool.map(try_to_read, indices), encode, broken, done, check)
+            checked.add(chunk[0].size)
 
 
 def _fill_chunk(
     cache: LatentCache,
     chunk: Sequence[Wanted],
-    read: Callable[[int], NDArray[Any]],
+    read_all: Callable[[Sequence[int]], Iterable[NDArray[Any] | OSError]],
     encode: Encode,
     broken: Callable[[int, str], None],
     done: Callable[[int], None],
@@ -147,11 +161,10 @@ def _fill_chunk(
     parts: list[Tensor] = []
     for at in range(0, len(chunk), together):
         rows, pictures = [], []
-        for one in chunk[at : at + together]:
-            try:
-                picture = read(one.record)
-            except OSError as error:
-                broken(one.record, str(error) or type(error).__name__)
+        part = chunk[at : at + together]
+        for one, picture in zip(part, read_all([one.record for one in part]), strict=True):
+            if isinstance(picture, OSError):
+                broken(one.record, str(picture) or type(picture).__name__)
                 continue
             rows.append(one)
             pictures.append(picture[:, ::-1] if one.mirrored else picture)
@@ -164,7 +177,7 @@ def _fill_chunk(
                 check = None
             names += [one.name for one in rows]
             parts.append(moments)
-        done(len(chunk[at : at + together]))
+        done(len(part))
     if parts:
         cache.add(size, names, torch.cat(parts))
 

@@ -68,6 +68,7 @@ class Loader:
         self._kept: dict[int, Arrays] = {}
         self._room = MEMORY
         self._latents: Latents | None = None
+        self._collected: list[tuple[int, str]] | None = None
 
     def batch(self, number: int, planned: Planned | SharedPlan, slots: range) -> Batch:
         """The part of a planned batch that lies in some of its slots.
@@ -118,10 +119,19 @@ class Loader:
 
     def report(self, index: int, reason: str) -> None:
         """Take note of a broken picture; the first time it is said."""
+        if self._collected is not None and index not in self._broken:
+            self._collected.append((index, reason))
         self._broken.add(index)
+        if self._collected is not None:
+            return
         key = self._records[index].key
         if self._skips.add(key, reason):
             self._say(f"{key} is left out: {reason}")
+
+    def collect(self) -> list[tuple[int, str]]:
+        """From now on broken pictures are put into this list instead: (index, reason). A process calls it."""
+        self._collected = []
+        return self._collected
 
     def picture(self, index: int) -> NDArray[Any]:
         """A record's picture, cut to the centre of its bucket: uint8 (height, width, 3); OSError if it is broken."""
