@@ -4,7 +4,8 @@
 
 For each pair of ``pairs.json`` a picture is drawn with and without the ControlNet, of the same prompt and seed. The
 edges of both (by the same preprocessor that made the control) are compared with the control's: F1 with a tolerance of
-one pixel. The last line is JSON.
+one pixel. The net must not buy this with the prompt: in how many pictures the background stays as it is without the net
+is counted too. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+import numpy as np
 from edge_score import edges_of, f1
 from PIL import Image
 from sdcore_controlnet import ControlNet, ControlNetPlugin, preprocess_image
@@ -29,6 +31,8 @@ from sdcore.contact_sheet import contact_sheet
 HERE = Path(__file__).resolve().parent
 SIDE, COLUMNS = 64, 16
 WANTED, GAIN = 0.6, 0.3
+SAME = 40
+"""Difference of two backgrounds, of 255, up to which they count as the same."""
 
 
 class Drawn(NamedTuple):
@@ -47,6 +51,19 @@ class Drawn(NamedTuple):
             f1(edges_of(preprocess_image("canny", picture)), wanted) for picture in (self.without, self.controlled)
         )
         return without, controlled
+
+    @property
+    def kept(self) -> bool:
+        """Whether the background has the colour that it has without the ControlNet."""
+        return bool(np.abs(border(self.without) - border(self.controlled)).max() < SAME)
+
+
+def border(picture: Image.Image) -> Any:
+    """Median colour of the two outermost rows and columns, (3,) in 0..255."""
+    pixels = np.asarray(picture.convert("RGB"), np.float32)
+    inside = np.zeros(pixels.shape[:2], bool)
+    inside[2:-2, 2:-2] = True
+    return np.median(pixels[~inside], axis=0)
 
 
 def pairs() -> list[tuple[dict[str, Any], Image.Image]]:
@@ -90,6 +107,7 @@ def figures(drawn: Sequence[Drawn]) -> dict[str, Any]:
         "edge_f1_without": round(without, 4),
         "gain": round(controlled - without, 4),
         "kinds": by_kind,
+        "background_kept": round(fmean(one.kept for one in drawn), 4),
         "pairs": len(drawn),
         "reached": controlled >= WANTED and controlled - without >= GAIN,
     }

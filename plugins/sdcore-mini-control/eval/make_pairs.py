@@ -1,8 +1,9 @@
 """Choose the pairs of the evaluation: edges of icons that the ControlNet was never shown, with prompts.
 
-    python make_pairs.py DATA
+    python make_pairs.py DATA POSES
 
-writes ``pairs.json`` and ``edges.png`` beside this file. DATA is the data set of ``sdcore-mini/recipe/build_data.py``.
+writes ``pairs.json`` and ``edges.png`` beside this file. Both are data sets of ``sdcore-mini/recipe/build_data.py``,
+the second with ``--poses``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,25 +25,26 @@ SIDE, COLUMNS, SEED = 64, 16, 5
 STYLES = ("3d", "gradient", "flat", "noto")
 COLOURS = ("white", "black", "red", "blue", "green", "yellow", "pink", "purple", "orange", "gray", "sky blue")
 KINDS = ("own", "restyled", "other")
+POSED = "posed"
 
 
-def read_rows(data: Path) -> list[dict[str, Any]]:
-    """The icons of a data set: one line of metadata each."""
+def read_rows(data: Path, kind: str = "icon") -> list[dict[str, Any]]:
+    """The icons of a data set, or their poses: one line of metadata each."""
     lines = (data / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    return [row for line in lines if (row := json.loads(line))["kind"] == "icon" and row["style"] in STYLES]
+    return [row for line in lines if (row := json.loads(line))["kind"] == kind and row["style"] in STYLES]
 
 
 def prompt_for(kind: str, row: dict[str, Any], others: list[dict[str, Any]], random: Random) -> str:
     """The prompt of a pair.
 
     Args:
-        kind: "own": what the icon's caption says; "restyled": the same thing in another style and on another
-            background; "other": another thing in another style and on another background.
+        kind: "own" and "posed": what the icon's caption says; "restyled": the same thing in another style and on
+            another background; "other": another thing in another style and on another background.
         row: the icon whose edges are followed.
         others: icons whose names may be asked for instead.
         random: decides.
     """
-    if kind == "own":
+    if kind in ("own", POSED):
         return str(row["captions"][0])
     source = row if kind == "restyled" else random.choice(others)
     style = random.choice([style for style in STYLES if style != row["style"]])
@@ -50,9 +53,11 @@ def prompt_for(kind: str, row: dict[str, Any], others: list[dict[str, Any]], ran
     return str(source["captions"][0]).removesuffix(ending) + f", {style} style, {colour} background"
 
 
-def choose(rows: list[dict[str, Any]], held_out: set[str], count: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """(pair, row of its icon): as many of each kind, of concepts that are held out."""
-    random = Random(SEED)
+def choose(
+    rows: list[dict[str, Any]], held_out: set[str], count: int, kinds: Sequence[str] = KINDS, first: int = 0
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """(pair, row of its icon): as many of each kind, of concepts that are held out; seeds count from ``first``."""
+    random = Random(SEED + first)
     mine = [row for row in rows if row["concept"] in held_out]
     others = [row for row in rows if row["concept"] not in held_out]
     random.shuffle(mine)
@@ -65,9 +70,9 @@ def choose(rows: list[dict[str, Any]], held_out: set[str], count: int) -> list[t
     mine = [row for _, row in sorted(zip(turns, mine, strict=True), key=lambda pair: pair[0])]
     found = []
     for number, row in enumerate(mine[:count]):
-        kind = KINDS[number % len(KINDS)]
+        kind = kinds[number % len(kinds)]
         pair = {"kind": kind, "concept": row["concept"], "prompt": prompt_for(kind, row, others, random)}
-        found.append((pair | {"seed": number}, row))
+        found.append((pair | {"seed": first + number}, row))
     return found
 
 
@@ -75,16 +80,20 @@ def main() -> int:
     """Write the pairs."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--count", type=int, default=120)
+    parser.add_argument("poses", type=Path)
+    parser.add_argument("--count", type=int, default=120, help="of icons as they are in the data")
+    parser.add_argument("--posed", type=int, default=60, help="of icons in other poses")
     args = parser.parse_args()
     held_out = set(json.loads(HELD_OUT.read_text(encoding="utf-8")))
-    found = choose(read_rows(args.data), held_out, args.count)
-    sheet = Image.new("1", (COLUMNS * SIDE, -(-len(found) // COLUMNS) * SIDE))
-    for number, (_, row) in enumerate(found):
-        edges = preprocess_image("canny", args.data / row["file_name"]).convert("1")
+    chosen = [(args.data, *one) for one in choose(read_rows(args.data), held_out, args.count)]
+    posed = choose(read_rows(args.poses, "pose"), held_out, args.posed, (POSED,), args.count)
+    chosen += [(args.poses, *one) for one in posed]
+    sheet = Image.new("1", (COLUMNS * SIDE, -(-len(chosen) // COLUMNS) * SIDE))
+    for number, (folder, _, row) in enumerate(chosen):
+        edges = preprocess_image("canny", folder / row["file_name"]).convert("1")
         sheet.paste(edges, (number % COLUMNS * SIDE, number // COLUMNS * SIDE))
     sheet.save(HERE / "edges.png", optimize=True)
-    text = json.dumps([pair for pair, _ in found], indent=1, ensure_ascii=False)
+    text = json.dumps([pair for _, pair, _ in chosen], indent=1, ensure_ascii=False)
     (HERE / "pairs.json").write_text(text + "\n", encoding="utf-8")
     return 0
 

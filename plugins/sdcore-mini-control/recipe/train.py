@@ -2,8 +2,8 @@
 
     python train.py --data DATA [--model MODEL] [--output FOLDER] [--steps N] [--resume] [--dry-run]
 
-DATA is the data set of ``sdcore-mini/recipe/build_data.py``. The net is ``FOLDER/mini-canny``; `--install` also puts
-it into this package. Everything else is fixed here. About 20 minutes on one core.
+DATA is a data set of ``sdcore-mini/recipe/build_data.py``, made with ``--poses``. The net is ``FOLDER/mini-canny``;
+`--install` also puts it into this package. Everything else is fixed here. About 20 minutes on one core.
 """
 
 from __future__ import annotations
@@ -13,53 +13,18 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from pydantic import Field
-from sdcore_train import Batch, TrainConfig, Training, TrainStep, dry_run, ports, train
+from sdcore_train import TrainConfig, dry_run, train
 
-from sdcore import Contributions, Options, SdcoreError
+from sdcore import SdcoreError
 from sdcore.cli.kit import complain, say, table
 
 HERE = Path(__file__).resolve().parent
 PACKAGE_DATA = HERE.parent / "src" / "sdcore_mini_control" / "data"
 STYLES = ("3d", "gradient", "flat", "noto")
 NAME = "mini-canny"
-
-
-class Misled(Options):
-    """How often a caption is of another picture."""
-
-    share: float = Field(default=0.35, ge=0, le=1, description="of captions that another picture of the batch lends")
-
-
-class MisledTraining(Training):
-    """Gives some pictures the captions of others.
-
-    The caption of an icon says its shape. So the net moved predictions without a caption much and those with one
-    little, and guidance, which leads away from the former, took out what the net had put in. Where the caption is
-    wrong, only the control tells where edges lie.
-    """
-
-    name = "misled"
-    Options = Misled
-    about = "lend some pictures the captions of others"
-    options: Misled
-
-    def stages(self, job: Any) -> Contributions:
-        """Change captions before anything is computed of them."""
-        return ports.batch(self._mislead)
-
-    def _mislead(self, step: TrainStep, batch: Batch) -> Batch:
-        chosen = torch.rand(len(batch), generator=step.generator("misled")) < self.options.share
-        lent = (*batch.captions[1:], *batch.captions[:1])
-        captions = tuple(
-            other if misled else own for own, other, misled in zip(batch.captions, lent, chosen.tolist(), strict=True)
-        )
-        return replace(batch, captions=captions)
 
 
 def shown_concepts(data: Path) -> list[str]:
@@ -102,7 +67,6 @@ def config(
             },
             # Where edges lie is decided while there is much noise.
             {"plugin": "timesteps", "options": {"distribution": "logit-normal", "mean": 0.8, "scale": 1.2}},
-            {"plugin": "misled", "options": {"share": 0.35}},
         ],
         steps=steps,
         batch_size=batch_size,
@@ -131,7 +95,7 @@ def install(folder: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("runs/mini-data"), help="default: runs/mini-data")
+    parser.add_argument("--data", type=Path, default=Path("runs/control-data"), help="default: runs/control-data")
     parser.add_argument("--model", help="the model; without it the embedded one")
     parser.add_argument("--output", type=Path, default=Path("runs/mini-control"), help="default: runs/mini-control")
     parser.add_argument("--cache", type=Path, help="folder of encoded pictures; without it in the output folder")
@@ -152,9 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.data, args.model, args.output, args.steps, args.cache, args.start, args.device, args.batch_size
         )
         if args.dry_run:
-            say(table(dry_run(chosen, plugins=[MisledTraining]).rows()))
+            say(table(dry_run(chosen).rows()))
             return 0
-        train(chosen, resume=args.resume, plugins=[MisledTraining])
+        train(chosen, resume=args.resume)
         if args.install:
             install(args.output / NAME)
     except SdcoreError as error:

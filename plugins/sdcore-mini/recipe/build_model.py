@@ -50,7 +50,7 @@ SCHEDULER = {
     "steps_offset": 1,
     "timestep_spacing": "trailing",
 }
-DEFAULTS = {"steps": 25, "guidance_scale": 2.5, "scheduler": "ddim"}
+DEFAULTS = {"steps": 25, "guidance_scale": 1.75, "scheduler": "ddim"}
 
 
 def build(preset: str, tokenizer: Path, out: Path, seed: int, vae: Path | None) -> None:

@@ -42,13 +42,13 @@ def test_facts(model: Model) -> None:
     assert (model.family, model.task, model.source) == ("sd1", "text", "mini")
     assert (model.latent_channels, model.vae_scale_factor) == (8, 8)
     assert model.tokenizers[0].model_max_length == 32
-    assert model.defaults == {"steps": 25, "guidance_scale": 2.5, "scheduler": "ddim"}
+    assert model.defaults == {"steps": 25, "guidance_scale": 1.75, "scheduler": "ddim"}
     assert model.scheduler_config["prediction_type"] == "v_prediction"
     assert model.scheduler_config["timestep_spacing"] == "trailing"
 
 
 @torch.inference_mode()
-def draw(model: Model, prompts: list[str], steps: int = 15, guidance: float = 2.5) -> np.ndarray:
+def draw(model: Model, prompts: list[str], steps: int = 15, guidance: float = 1.75) -> np.ndarray:
     """Pictures (count, height, width, 3) in [0, 1], by the plainest loop there is."""
     tokenizer, scheduler = model.tokenizers[0], DDIMScheduler.from_config(model.scheduler_config)
     ids = tokenizer(["", *prompts], padding="max_length", truncation=True, return_tensors="pt").input_ids
