@@ -83,6 +83,7 @@ def test_pictures_follow_the_control(found: dict[str, Any]) -> None:
 
 
 @needs_weights
+# Over all kinds the gain stays below its aim: of most icons the prompt alone draws these edges (README, "Measure it").
 @pytest.mark.xfail(reason="these weights reach F1 0.64, 0.15 above what is drawn without", strict=True)
 def test_pictures_follow_the_control_as_far_as_they_should(found: dict[str, Any]) -> None:
     assert found["edge_f1"] >= 0.6

@@ -200,7 +200,7 @@ class Drawing:
         picture = compose(turned, style, colours()[colour], self.size, share * turned.width / icon.width, shift)
         return row(picture, texts, concept=concept.name, style=style, background=colour, kind="pose")
 
-    def pair(self, number: int) -> list[Row]:
+    def pair(self, number: int) -> Row:
         """Two icons."""
         random = stream(self.seed, "pair", number)
         style = icons.STYLES[number % len(icons.STYLES)]
@@ -211,7 +211,7 @@ class Drawing:
         stacked = random.random() < 0.5
         picture = pair_picture(pictures[0], pictures[1], style, colours()[colour], self.size, stacked)
         texts = captions.pair_captions(first, second, stacked, style, colour, random)
-        return [row(picture, texts, concept=f"{first} | {second}", style=style, background=colour, kind="pair")]
+        return row(picture, texts, concept=f"{first} | {second}", style=style, background=colour, kind="pair")
 
 
 def write(
@@ -244,10 +244,9 @@ def write(
         for rows in tqdm(spread(drawing.icon, cells), total=len(cells), desc="pictures", unit="icon", mininterval=1.0):
             for one in rows:
                 writer.add(one)
-        for rows in tqdm(
-            spread(drawing.pair, range(pairs)), total=pairs, desc="pairs", unit="picture", mininterval=1.0
-        ):
-            writer.add(rows[0])
+        drawn = spread(drawing.pair, range(pairs))
+        for one in tqdm(drawn, total=pairs, desc="pairs", unit="picture", mininterval=1.0):
+            writer.add(one)
     summary = {
         "seed": seed,
         "size": size,

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .job import Job
 
 
-KEPT = 1 << 19
-"""Captions whose tokens are kept in memory: 100 to 200 bytes each for a window of 32 or 77."""
+KEPT = 1 << 18
+"""Captions whose tokens are kept in memory, half a kilobyte each."""
 
 _ANY = GenerateRequest(prompt="")
 """For families, whose arithmetic asks a request for sizes."""

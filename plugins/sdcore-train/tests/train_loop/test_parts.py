@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sdcore_train import ConfigError, Training, generator
+from sdcore_train import ConfigError, Training, generator, text
 
 from sdcore import ConflictError, Options
 
@@ -176,3 +176,17 @@ def test_plain_attention_in_bfloat16_on_a_cpu(tmp_path: Path, precision: str, fu
     run(config(tmp_path, steps=1, precision=precision, use=["full", "watch"]), plugins=[Watch])
     assert Watch.seen == [fused]
     assert torch.backends.cuda.flash_sdp_enabled()
+
+
+def test_a_caption_is_cut_into_tokens_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut: list[str] = []
+    real = text.tokenise
+
+    def counted(tokenizer: Any, parts: Any, places: Any) -> list[int]:
+        found = list(parts)
+        cut.append("".join(part for part, _ in found))
+        return real(tokenizer, found, places)
+
+    monkeypatch.setattr(text, "tokenise", counted)
+    run(config(tmp_path, steps=6))  # three visits of each of eight pictures
+    assert sorted(cut) == [f"a red apple {number}" for number in range(8)]

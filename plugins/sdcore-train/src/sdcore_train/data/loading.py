@@ -119,10 +119,10 @@ class Loader:
 
     def report(self, index: int, reason: str) -> None:
         """Take note of a broken picture; the first time it is said."""
-        if self._collected is not None and index not in self._broken:
-            self._collected.append((index, reason))
+        known = index in self._broken
         self._broken.add(index)
         if self._collected is not None:
+            self._collected += [] if known else [(index, reason)]
             return
         key = self._records[index].key
         if self._skips.add(key, reason):
