@@ -109,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not (args.data / "metadata.jsonl").is_file():
         parser.error(
-            f"--data {args.data}: there is no metadata.jsonl; make the data with sdcore-mini/recipe/build_data.py"
+            f"--data {args.data}: there is no metadata.jsonl; make the data with sdcore-mini/recipe/build_data.py "
+            "--poses 2"
         )
     try:
         chosen = config(
