@@ -31,10 +31,20 @@ def make_accelerator(config: TrainConfig) -> Any:
         raise ConfigError(f"device is {config.device!r}, and torch finds no CUDA device here")
     if config.precision == "fp16" and (cpu or not torch.cuda.is_available()):
         raise ConfigError("precision fp16 needs a GPU; use bf16 or no")
+    if config.compile is not None:
+        _check_backend(config.compile)
     if PartialState._shared_state.get("num_processes", 1) == 1:
         # What an earlier training in this process asked for is over.
         AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(mixed_precision=config.precision, cpu=cpu)
+
+
+def _check_backend(name: str) -> None:
+    import torch
+
+    known = torch.compiler.list_backends(exclude_tags=())
+    if name not in known:
+        raise ConfigError(f"compile is {name!r}, which torch.compile does not know: choose one of {', '.join(known)}")
 
 
 def attention(job: Job) -> AbstractContextManager[None]:
@@ -52,7 +62,7 @@ def attention(job: Job) -> AbstractContextManager[None]:
 
 
 def place(job: Job) -> None:
-    """Move the networks, keep trained weights in float32, wrap those that several processes share."""
+    """Move the networks, keep trained weights in float32, wrap those that are shared or compiled."""
     import torch
 
     frozen = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[job.config.precision]
@@ -78,6 +88,11 @@ def place(job: Job) -> None:
         from .sharding import shard
 
         shard(job)
+    if job.config.compile is not None:
+        # The model keeps the module itself: pictures are drawn in other sizes, and would be compiled anew.
+        for name in {one.name for one in job.trained if one.called}:
+            compiled: Any = torch.compile(job.networks[name], backend=job.config.compile)
+            job.networks[name] = compiled
 
 
 def _to(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> None:

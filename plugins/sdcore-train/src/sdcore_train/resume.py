@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from .config import TrainConfig
 
-FREE = ("output", "checkpoints", "samples", "logging", "device", "threads", "distributed")
+FREE = ("output", "checkpoints", "samples", "logging", "device", "threads", "distributed", "compile")
 """What may change when a training goes on."""
-FREE_INSIDE = ("pictures.cache", "pictures.cache_folder", "pictures.prefetch", "captions.cache")
+FREE_INSIDE = ("pictures.cache", "pictures.cache_folder", "pictures.prefetch", "pictures.workers", "captions.cache")
 
 
 def save(ready: Ready, step: int) -> Path | None:

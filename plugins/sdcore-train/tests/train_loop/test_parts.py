@@ -190,3 +190,31 @@ def test_a_caption_is_cut_into_tokens_once(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(text, "tokenise", counted)
     run(config(tmp_path, steps=6))  # three visits of each of eight pictures
     assert sorted(cut) == [f"a red apple {number}" for number in range(8)]
+
+
+def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
+    import torch
+    from torch._dynamo import register_backend
+
+    graphs: list[Any] = []
+
+    @register_backend(name="counted")
+    def counted(graph: Any, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    drawn = {"prompts": ["a red apple"], "request": {"steps": 1}}
+    unet = [{"plugin": "full", "options": {"text_encoder": False}}]
+    plain, _ = run(config(tmp_path, output=str(tmp_path / "plain"), use=unet))
+    assert not graphs
+    again = config(tmp_path, output=str(tmp_path / "compiled"), use=unet, compile="counted", samples=drawn)
+    model, result = run(again)
+    assert len(graphs) == 1
+    assert same(weights(plain.unet), weights(model.unet))
+    assert result.files
+    assert not isinstance(model.unet, torch._dynamo.OptimizedModule)
+
+
+def test_an_unknown_compiler_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"compile is 'inducter', which torch.compile does not know.*inductor"):
+        run(config(tmp_path, compile="inducter"))
