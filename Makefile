@@ -26,8 +26,9 @@ $(STAMP): $(BIN)/.python pyproject.toml $(PLUGINS:%=%pyproject.toml) $(SERVER)/p
 
 # One thread: more gain little on so small a model, and stall each other on a busy machine.
 demo: $(STAMP)
-	OMP_NUM_THREADS=1 "$(BIN)/sdcore" demo --out demo-out
-	OMP_NUM_THREADS=1 "$(BIN)/sdcore" outpaint demo-out/cat.png "a cat face, 3d style" --left 16 --right 16 --seed 4 \
+	OMP_NUM_THREADS=1 "$(BIN)/sdcore" demo --model mini-128 --out demo-out
+	OMP_NUM_THREADS=1 "$(BIN)/sdcore" outpaint demo-out/cat.png "a cat face, 3d style, gray background" --model mini-128 \
+		--left 24 --right 24 --seed 5 \
 		--out demo-out/outpainted.png --sheet demo-out/outpaint.png --overwrite
 	OMP_NUM_THREADS=1 "$(BIN)/sdcore" preprocess --sheet demo-out/cat.png --out demo-out/preprocessed.png --overwrite
 	OMP_NUM_THREADS=1 "$(BIN)/python" examples/compose.py demo-out/composed

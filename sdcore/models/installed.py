@@ -1,11 +1,13 @@
 """Models that are installed as packages, found through the entry-point group "sdcore.models".
 
-An entry point names a function without arguments that returns the path of a diffusers folder.
+An entry point names a function without arguments that returns the path of a diffusers folder. One whose "sdcore.json"
+says ``"variant_of": NAME`` leaves being the default to the model of that name, where both are installed.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +43,9 @@ def installed_models() -> list[InstalledModel]:
 
 
 def choose_installed(name: str | None = None) -> tuple[str, Path]:
-    """Name and folder of the installed model of this name; without a name, of the only one, or of SDCORE_MODEL.
+    """Name and folder of the installed model of this name; without one, of SDCORE_MODEL, or of the only one.
+
+    Variants of installed models do not count as others.
 
     Raises:
         ModelError: there is none, there are several, or it is broken.
@@ -55,7 +59,8 @@ def choose_installed(name: str | None = None) -> tuple[str, Path]:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ModelError(f"no installed model is called {wanted!r}{hint} (installed: {_names(models)})")
     else:
-        chosen = models
+        names = {model.name for model in models}
+        chosen = [model for model in models if _variant_of(model) not in names - {model.name}] or models
     if not chosen:
         raise ModelError(
             "no model was named and none is installed: `pip install sdcore-mini`, or name a diffusers folder, "
@@ -72,6 +77,15 @@ def choose_installed(name: str | None = None) -> tuple[str, Path]:
             "Reinstall it, or name another model."
         )
     return chosen[0].name, chosen[0].path
+
+
+def _variant_of(model: InstalledModel) -> object:
+    if model.path is None:
+        return None
+    try:
+        return json.loads((model.path / "sdcore.json").read_text(encoding="utf-8"))["variant_of"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # most say nothing; what is damaged is told when it is loaded
 
 
 def _names(models: list[InstalledModel]) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -60,6 +62,30 @@ def test_several_need_a_choice(site: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert load_model("one").family == "sd1"
     monkeypatch.setenv("SDCORE_MODEL", "tow")
     with pytest.raises(ModelError, match=r"'tow'; did you mean 'two'\?"):
+        load_model()
+
+
+def variant(site: Path, name: str, of: str) -> None:
+    folder = site.parent / name
+    shutil.copytree(tiny_folder("sd2"), folder)
+    (folder / "sdcore.json").write_text(json.dumps({"variant_of": of}))
+    install(site, name, f"def folder():\n    return {str(folder)!r}\n")
+
+
+def test_a_variant_leaves_the_default_to_what_it_is_a_variant_of(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variant(site, "one-large", "one")
+    assert load_model().source == "one-large"
+    install(site, "one", good("sd1"))
+    assert load_model().source == "one"
+    assert load_model("one-large").family == "sd2"
+    monkeypatch.setenv("SDCORE_MODEL", "one-large")
+    assert load_model().source == "one-large"
+
+
+def test_variants_of_each_other_need_a_choice(site: Path) -> None:
+    variant(site, "one", "two")
+    variant(site, "two", "one")
+    with pytest.raises(ModelError, match=r"2 installed models would do"):
         load_model()
 
 

@@ -28,6 +28,7 @@ LICENCE_OF = {"sdcore-safety": "Apache-2.0 AND MIT"}
 PLUGINS_OF = {
     "sdcore": (0,),
     "sdcore-mini": (0,),  # a model
+    "sdcore-mini-128": (0,),  # a model
     "sdcore-mini-control": (0,),  # a ControlNet
     "sdcore-inpaint": (2,),
     "sdcore-dreambooth": (2,),
@@ -37,6 +38,7 @@ PLUGINS_OF = {
 DATA = {
     "sdcore": ("sdcore/models/data/bpe_simple_vocab_16e6.txt.gz", "sdcore/_template/pyproject.toml"),
     "sdcore-mini": ("sdcore_mini/data/model_index.json",),
+    "sdcore-mini-128": ("sdcore_mini_128/data/model_index.json",),
     "sdcore-mini-control": ("sdcore_mini_control/data/diffusion_pytorch_model.safetensors",),
     "sdcore-controlnet": ("sdcore_controlnet/preprocess/pose/models/pose_detection.tflite",),
 }

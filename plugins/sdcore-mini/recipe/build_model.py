@@ -1,8 +1,10 @@
-"""An untrained model of the embedded model's shape: what the training of the VAE, and then of the rest, starts from.
+"""A model of the embedded model's shape: what a training starts from.
 
     python build_model.py --preset cpu --tokenizer FOLDER --out FOLDER [--vae FOLDER]
+    python build_model.py --preset gpu --like MODEL_FOLDER --out FOLDER
 
-Weights are random, from the seed; `--vae` takes a trained VAE instead.
+Weights are random, from the seed; `--vae` takes a trained VAE instead, `--like` all of another model, whose pictures
+may have another size.
 """
 
 from __future__ import annotations
@@ -26,17 +28,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "layers": 1,
         "text": {"width": 256, "layers": 2, "heads": 4, "units": 4608},
     },
-    # 128x128 pixels, 16x16 latents: for one accelerator.
-    "gpu": {
-        "size": 128,
-        "latent_channels": 8,
-        "vae": (24, 48, 96, 144),
-        "unet": (96, 192, 224),
-        "heads": 4,
-        "layers": 1,
-        "text": {"width": 256, "layers": 2, "heads": 4, "units": 4608},
-    },
 }
+# 128x128 pixels, 16x16 latents: the same networks, which go on from what they learnt of smaller pictures.
+PRESETS["gpu"] = {**PRESETS["cpu"], "size": 128}
 WINDOW = 32
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
@@ -127,17 +121,46 @@ def build(preset: str, tokenizer: Path, out: Path, seed: int, vae: Path | None) 
         (out / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
+def resized(preset: str, model: Path, out: Path) -> None:
+    """Write a copy of a model that draws pictures of the preset's size.
+
+    Raises:
+        ValueError: its U-Net has not the preset's shape.
+    """
+    size, beside = PRESETS[preset]["size"], out.with_name(out.name + ".tmp")
+    widths = json.loads((model / "unet" / "config.json").read_text(encoding="utf-8"))["block_out_channels"]
+    if tuple(widths) != PRESETS[preset]["unet"]:
+        raise ValueError(
+            f"{model} has a U-Net of widths {widths}, the preset {preset} one of {PRESETS[preset]['unet']}"
+        )
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(model, beside, ignore=shutil.ignore_patterns("__pycache__"))
+    for part, side in (("unet", size // 8), ("vae", size)):
+        file = beside / part / "config.json"
+        config = {**json.loads(file.read_text(encoding="utf-8")), "sample_size": side}
+        file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    beside.rename(out)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu")
-    parser.add_argument("--tokenizer", type=Path, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--tokenizer", type=Path, help="of a new model")
+    source.add_argument("--like", type=Path, metavar="MODEL_FOLDER", help="take everything from this model")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--vae", type=Path, help="folder of a trained VAE")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     if args.out.exists():
         parser.error(f"{args.out} exists: choose another folder, or remove it")
+    if args.like:
+        try:
+            resized(args.preset, args.like, args.out)
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
+        return 0
     build(args.preset, args.tokenizer, args.out, args.seed, args.vae)
     return 0
 

@@ -219,3 +219,19 @@ def test_linear_map_into_the_cross_attention() -> None:
         expected = unet(sample, 500, context @ matrix).sample
         found = read_through.reading_through(unet, matrix)(sample, 500, context).sample
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_same_networks_for_larger_pictures(small: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from sdcore import Engine
+
+    monkeypatch.setitem(build_model.PRESETS, "large", {**build_model.PRESETS["tiny"], "size": 128})
+    given = ["--like", str(small / "model"), "--out", str(small / "large")]
+    with pytest.raises(SystemExit):
+        build_model.main(["--preset", "gpu", *given])
+    assert "has a U-Net of widths [32, 32], the preset gpu one of (128, 256)" in capsys.readouterr().err
+    assert not (small / "large").exists()
+    assert build_model.main(["--preset", "large", *given]) == 0
+    for part in ("unet", "vae", "text_encoder"):
+        (before,), (after,) = (sorted((small / name / part).glob("*.safetensors")) for name in ("model", "large"))
+        assert before.read_bytes() == after.read_bytes()
+    assert Engine.load(small / "large").generate("a key", steps=2, seed=0).images[0].size == (128, 128)

@@ -88,8 +88,9 @@ def test_the_embedded_model_is_carried_back(mini: Engine, key: Key, other: Key, 
     assert read_noise(recovered, key).p_value < 1e-6
     assert read_noise(recovered, other).p_value > 1e-4
     shape = (1, *recovered.shape)
+    told = invert(mini, image, 20, prompt="a house")  # the better the prompt is drawn, the more it takes to know it
     true = keyed_noise(NoiseArgs(0, 102, shape, torch.Generator().manual_seed(102)), key, 0).numpy()
-    assert np.corrcoef(recovered.ravel(), true.ravel())[0, 1] > 0.4
+    assert np.corrcoef(told.ravel(), true.ravel())[0, 1] > max(0.4, np.corrcoef(recovered.ravel(), true.ravel())[0, 1])
 
 
 def test_command(
