@@ -4,8 +4,9 @@
 
 For each pair of ``pairs.json`` a picture is drawn with and without the ControlNet, of the same prompt and seed. The
 edges of both (by the same preprocessor that made the control) are compared with the control's: F1 with a tolerance of
-one pixel. The net must not buy this with the prompt: in how many pictures the background stays as it is without the net
-is counted too. The last line is JSON.
+one pixel. The net must not buy this with the prompt: in how many pictures the background stays as it is without the
+net is counted too. Last, the posed icons are drawn once more, of prompts that name only style and background: what the
+edges say then, no word does. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -77,6 +78,17 @@ def pairs() -> list[tuple[dict[str, Any], Image.Image]]:
     return found
 
 
+def unnamed(
+    chosen: Sequence[tuple[dict[str, Any], Image.Image]],
+) -> list[tuple[dict[str, Any], Image.Image]]:
+    """The posed pairs, of prompts without the thing."""
+    return [
+        ({**pair, "kind": "unnamed", "prompt": pair["prompt"].partition(", ")[2]}, control)
+        for pair, control in chosen
+        if pair["kind"] == "posed"
+    ]
+
+
 def draw(
     engine: Engine, net: Any, chosen: Sequence[tuple[dict[str, Any], Image.Image]], scale: float = 1.0, **fields: Any
 ) -> list[Drawn]:
@@ -136,14 +148,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = pairs()[: args.pairs]
     try:
         engine = Engine.load(args.model, plugins=[ControlNetPlugin], device="cpu", dtype="float32")
-        drawn = draw(engine, args.controlnet, chosen, args.scale, **fields)
+        drawn, nameless = (
+            draw(engine, args.controlnet, part, args.scale, **fields) for part in (chosen, unnamed(chosen))
+        )
     except SdcoreError as error:
         complain(f"error: {error}")
         return 1
     if args.sheet is not None:
         sheet(drawn).save(args.sheet, optimize=True)
     found = figures(drawn)
-    for kind, values in found["kinds"].items():
+    if nameless:
+        # Beside the others, not among them: what all pairs reach stays comparable.
+        found["unnamed"] = figures(nameless)["kinds"]["unnamed"]
+    for kind, values in (found["kinds"] | ({"unnamed": found["unnamed"]} if nameless else {})).items():
         say(f"{kind}: F1 {values['without']:.3f} without, {values['with']:.3f} with")
     say(json.dumps(found))
     return 0

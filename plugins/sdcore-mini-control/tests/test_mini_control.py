@@ -98,6 +98,9 @@ def test_pairs_of_the_evaluation() -> None:
     assert {pair["concept"] for pair, _ in pairs} <= held_out
     assert all(control.size == (64, 64) and np.asarray(control).any() for _, control in pairs)
     assert len({pair["seed"] for pair, _ in pairs}) == len(pairs)
+    nameless = script("eval/evaluate.py").unnamed(pairs)
+    assert len(nameless) == sum(pair["kind"] == "posed" for pair, _ in pairs)
+    assert all(pair["prompt"].count(",") == 1 and pair["concept"] not in pair["prompt"] for pair, _ in nameless)
 
 
 def test_score_of_edges() -> None:
