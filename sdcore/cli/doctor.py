@@ -99,15 +99,16 @@ def _plugins() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from sdcore.models import installed_models
+    from sdcore.models import default_installed, installed_models
 
-    found = installed_models()
+    found, default = installed_models(), default_installed()
     if not found:
         yield "warn", "none is installed: pip install sdcore-mini, or name one with --model"
     for model in found:
         state = "ok" if model.error is None else "warn"
-        yield state, f"{model.name} ({model.distribution}){f': {model.error}' if model.error else ''}"
-    if len(found) > 1 and "SDCORE_MODEL" not in os.environ:
+        used = ", used where none is named" if len(found) > 1 and model.name == default else ""
+        yield state, f"{model.name} ({model.distribution}){f': {model.error}' if model.error else used}"
+    if len(found) > 1 and default is None:
         yield "warn", f"{len(found)} are installed: name one with --model or SDCORE_MODEL"
 
 

@@ -27,13 +27,18 @@ def run(args: argparse.Namespace) -> int:
         facts = describe(load_model(args.source, device="cpu", allow_pickle=args.allow_pickle))
         say(to_json(facts) if args.json else table(list(_lines(facts))))
         return 0
-    from sdcore.models import installed_models
+    from sdcore.models import default_installed, installed_models
 
-    found = installed_models()
+    default = default_installed()
+    found = [
+        {"name": m.name, "default": m.name == default, "package": m.distribution, "path": m.path, "error": m.error}
+        for m in installed_models()
+    ]
     if args.json:
-        say(to_json([{"name": m.name, "package": m.distribution, "path": m.path, "error": m.error} for m in found]))
+        say(to_json(found))
     elif found:
-        say(table([(m.name, m.distribution, m.error or m.path) for m in found], ("name", "package", "where")))
+        rows = [(m["name"], "yes" if m["default"] else "", m["package"], m["error"] or m["path"]) for m in found]
+        say(table(rows, ("name", "default", "package", "where")))
     else:
         say("no model is installed: pip install sdcore-mini")
     return 0

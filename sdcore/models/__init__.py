@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from .build import build_network, check_finite
 from .checkpoint import Header, read_header, read_weights
-from .installed import InstalledModel, installed_models
+from .installed import InstalledModel, default_installed, installed_models
 from .load import from_pipeline, load_model
 from .model import Model
 from .sources import find_source
@@ -27,6 +27,7 @@ __all__ = [
     "find_source",
     "find_weights",
     "from_pipeline",
+    "default_installed",
     "installed_models",
     "load_model",
     "read_header",

@@ -59,8 +59,7 @@ def choose_installed(name: str | None = None) -> tuple[str, Path]:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ModelError(f"no installed model is called {wanted!r}{hint} (installed: {_names(models)})")
     else:
-        names = {model.name for model in models}
-        chosen = [model for model in models if _variant_of(model) not in names - {model.name}] or models
+        chosen = _candidates(models)
     if not chosen:
         raise ModelError(
             "no model was named and none is installed: `pip install sdcore-mini`, or name a diffusers folder, "
@@ -77,6 +76,19 @@ def choose_installed(name: str | None = None) -> tuple[str, Path]:
             "Reinstall it, or name another model."
         )
     return chosen[0].name, chosen[0].path
+
+
+def default_installed() -> str | None:
+    """The name of the installed model that is taken where none is named; None if one must be named, or is broken."""
+    try:
+        return choose_installed()[0]
+    except ModelError:
+        return None
+
+
+def _candidates(models: list[InstalledModel]) -> list[InstalledModel]:
+    names = {model.name for model in models}
+    return [model for model in models if _variant_of(model) not in names - {model.name}] or models
 
 
 def _variant_of(model: InstalledModel) -> object:

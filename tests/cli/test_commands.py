@@ -13,6 +13,7 @@ import pytest
 
 from sdcore.cli import COMMANDS, main
 from sdcore.images import load_image
+from sdcore.models import InstalledModel
 from sdcore.testing.tiny import tiny_folder
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -199,6 +200,11 @@ def test_models(cli: Cli, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert facts["components"]["unet"]["dtype"] == "float32"
     assert len(facts["components"]["unet"]["sha256"]) == 64
     assert "PNDMScheduler" in cli("models", "info", model)[1]
+    monkeypatch.setattr("sdcore.models.default_installed", lambda: "two")
+    one, two = (InstalledModel(name, f"{name} 1.0", Path(model)) for name in ("one", "two"))
+    monkeypatch.setattr("sdcore.models.installed_models", lambda: [one, two])
+    assert [row["default"] for row in json.loads(cli("models", "--json")[1])] == [False, True]
+    assert [line.split()[:2] for line in cli("models")[1].splitlines()[1:]] == [["one", "one"], ["two", "yes"]]
     monkeypatch.setattr("sdcore.models.installed_models", list)
     assert "pip install sdcore-mini" in cli("models")[1]
     assert json.loads(cli("models", "list", "--json")[1]) == []
@@ -235,6 +241,20 @@ def test_doctor(cli: Cli, model: str, site: Path, monkeypatch: pytest.MonkeyPatc
     code, out, _ = cli("doctor", "--model", "nowhere")
     assert code == 1
     assert out.splitlines()[-1].startswith("fail  picture    ModelError: nowhere")
+
+
+@pytest.mark.parametrize(
+    ("default", "says"), [("two", "two (two 1.0), used where none is named"), (None, "name one with")]
+)
+def test_doctor_knows_whether_a_model_must_be_named(
+    cli: Cli, model: str, monkeypatch: pytest.MonkeyPatch, default: str | None, says: str
+) -> None:
+    found = [InstalledModel(name, f"{name} 1.0", Path(model)) for name in ("one", "two")]
+    monkeypatch.setattr("sdcore.models.installed_models", lambda: found)
+    monkeypatch.setattr("sdcore.models.default_installed", lambda: default)
+    _, out, _ = cli("doctor", "--model", model)
+    assert says in out
+    assert ("used where" in out) is (default is not None)
 
 
 def test_doctor_finds_an_old_library(cli: Cli, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
