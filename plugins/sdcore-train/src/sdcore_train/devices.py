@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .config import TrainConfig
@@ -36,7 +38,23 @@ def make_accelerator(config: TrainConfig) -> Any:
     if PartialState._shared_state.get("num_processes", 1) == 1:
         # What an earlier training in this process asked for is over.
         AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(mixed_precision=config.precision, cpu=cpu)
+    joined = torch.distributed.is_available() and torch.distributed.is_initialized()
+    accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu)
+    if accelerator.num_processes > 1 and not joined:
+        _leave_at_exit()
+    return accelerator
+
+
+@cache
+def _leave_at_exit() -> None:
+    """Leave the group of processes when Python ends: threads that still run for it then can abort the process."""
+    import torch
+
+    def leave() -> None:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+    atexit.register(leave)
 
 
 def _check_backend(name: str) -> None:

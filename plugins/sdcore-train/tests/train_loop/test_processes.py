@@ -15,7 +15,9 @@ from sdcore_train import TrainConfig
 from .common import config
 
 SCRIPT = """
-import hashlib, sys
+import atexit, hashlib, sys
+import torch
+atexit.register(lambda: print("LEFT", not torch.distributed.is_initialized()))  # after all that comes later
 from pathlib import Path
 from typing import Any
 from sdcore.models import load_model
@@ -59,6 +61,7 @@ def launch(folder: Path, made: TrainConfig, processes: int, *more: str) -> list[
     outputs = [process.communicate(timeout=240)[0] for process in running]
     for process, output in zip(running, outputs, strict=True):
         assert process.returncode == 0, output
+        assert "LEFT True" in output
     return [next(line for line in output.splitlines() if line.startswith("RESULT")) for output in outputs]
 
 
