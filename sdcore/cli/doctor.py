@@ -99,14 +99,15 @@ def _plugins() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from sdcore.models import default_installed, installed_models
+    from sdcore.models import default_of, installed_models
 
-    found, default = installed_models(), default_installed()
+    found = installed_models()
+    default = default_of(found)
     if not found:
         yield "warn", "none is installed: pip install sdcore-mini, or name one with --model"
     for model in found:
         state = "ok" if model.error is None else "warn"
-        used = ", used where none is named" if len(found) > 1 and model.name == default else ""
+        used = ", used where none is named" if len(found) > 1 and model == default else ""
         yield state, f"{model.name} ({model.distribution}){f': {model.error}' if model.error else used}"
     if len(found) > 1 and default is None:
         yield "warn", f"{len(found)} are installed: name one with --model or SDCORE_MODEL"

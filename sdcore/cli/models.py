@@ -27,12 +27,13 @@ def run(args: argparse.Namespace) -> int:
         facts = describe(load_model(args.source, device="cpu", allow_pickle=args.allow_pickle))
         say(to_json(facts) if args.json else table(list(_lines(facts))))
         return 0
-    from sdcore.models import default_installed, installed_models
+    from sdcore.models import default_of, installed_models
 
-    default = default_installed()
+    models = installed_models()
+    default = default_of(models)
     found = [
-        {"name": m.name, "default": m.name == default, "package": m.distribution, "path": m.path, "error": m.error}
-        for m in installed_models()
+        {"name": m.name, "default": m == default, "package": m.distribution, "path": m.path, "error": m.error}
+        for m in models
     ]
     if args.json:
         say(to_json(found))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from .build import build_network, check_finite
 from .checkpoint import Header, read_header, read_weights
-from .installed import InstalledModel, default_installed, installed_models
+from .installed import InstalledModel, default_of, installed_models
 from .load import from_pipeline, load_model
 from .model import Model
 from .sources import find_source
@@ -24,10 +24,10 @@ __all__ = [
     "Model",
     "build_network",
     "check_finite",
+    "default_of",
     "find_source",
     "find_weights",
     "from_pipeline",
-    "default_installed",
     "installed_models",
     "load_model",
     "read_header",

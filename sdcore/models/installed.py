@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -42,6 +42,12 @@ def installed_models() -> list[InstalledModel]:
     return sorted(found, key=lambda model: (model.name, model.distribution))
 
 
+def default_of(models: Sequence[InstalledModel]) -> InstalledModel | None:
+    """The one that is taken where none is named: that of SDCORE_MODEL, or the only one; None if one must be named."""
+    chosen = _candidates(models, os.environ.get("SDCORE_MODEL"))
+    return chosen[0] if len(chosen) == 1 else None
+
+
 def choose_installed(name: str | None = None) -> tuple[str, Path]:
     """Name and folder of the installed model of this name; without one, of SDCORE_MODEL, or of the only one.
 
@@ -52,14 +58,11 @@ def choose_installed(name: str | None = None) -> tuple[str, Path]:
     """
     models = installed_models()
     wanted = name or os.environ.get("SDCORE_MODEL")
-    if wanted:
-        chosen = [model for model in models if model.name == wanted]
-        if not chosen:
-            near = difflib.get_close_matches(wanted, [model.name for model in models], n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ModelError(f"no installed model is called {wanted!r}{hint} (installed: {_names(models)})")
-    else:
-        chosen = _candidates(models)
+    chosen = _candidates(models, wanted)
+    if wanted and not chosen:
+        near = difflib.get_close_matches(wanted, [model.name for model in models], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ModelError(f"no installed model is called {wanted!r}{hint} (installed: {_names(models)})")
     if not chosen:
         raise ModelError(
             "no model was named and none is installed: `pip install sdcore-mini`, or name a diffusers folder, "
@@ -78,17 +81,12 @@ def choose_installed(name: str | None = None) -> tuple[str, Path]:
     return chosen[0].name, chosen[0].path
 
 
-def default_installed() -> str | None:
-    """The name of the installed model that is taken where none is named; None if one must be named, or is broken."""
-    try:
-        return choose_installed()[0]
-    except ModelError:
-        return None
-
-
-def _candidates(models: list[InstalledModel]) -> list[InstalledModel]:
+def _candidates(models: Sequence[InstalledModel], wanted: str | None) -> list[InstalledModel]:
+    """Those of a name; without one, all but variants of others."""
+    if wanted:
+        return [model for model in models if model.name == wanted]
     names = {model.name for model in models}
-    return [model for model in models if _variant_of(model) not in names - {model.name}] or models
+    return [model for model in models if _variant_of(model) not in names - {model.name}] or list(models)
 
 
 def _variant_of(model: InstalledModel) -> object:

@@ -200,7 +200,7 @@ def test_models(cli: Cli, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert facts["components"]["unet"]["dtype"] == "float32"
     assert len(facts["components"]["unet"]["sha256"]) == 64
     assert "PNDMScheduler" in cli("models", "info", model)[1]
-    monkeypatch.setattr("sdcore.models.default_installed", lambda: "two")
+    monkeypatch.setenv("SDCORE_MODEL", "two")
     one, two = (InstalledModel(name, f"{name} 1.0", Path(model)) for name in ("one", "two"))
     monkeypatch.setattr("sdcore.models.installed_models", lambda: [one, two])
     assert [row["default"] for row in json.loads(cli("models", "--json")[1])] == [False, True]
@@ -244,17 +244,17 @@ def test_doctor(cli: Cli, model: str, site: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("default", "says"), [("two", "two (two 1.0), used where none is named"), (None, "name one with")]
+    ("default", "says"), [("two", "two (two 1.0), used where none is named"), ("", "name one with")]
 )
 def test_doctor_knows_whether_a_model_must_be_named(
-    cli: Cli, model: str, monkeypatch: pytest.MonkeyPatch, default: str | None, says: str
+    cli: Cli, model: str, monkeypatch: pytest.MonkeyPatch, default: str, says: str
 ) -> None:
     found = [InstalledModel(name, f"{name} 1.0", Path(model)) for name in ("one", "two")]
     monkeypatch.setattr("sdcore.models.installed_models", lambda: found)
-    monkeypatch.setattr("sdcore.models.default_installed", lambda: default)
+    monkeypatch.setenv("SDCORE_MODEL", default)
     _, out, _ = cli("doctor", "--model", model)
     assert says in out
-    assert ("used where" in out) is (default is not None)
+    assert ("used where" in out) is bool(default)
 
 
 def test_doctor_finds_an_old_library(cli: Cli, model: str, monkeypatch: pytest.MonkeyPatch) -> None:

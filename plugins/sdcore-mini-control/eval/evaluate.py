@@ -148,19 +148,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = pairs()[: args.pairs]
     try:
         engine = Engine.load(args.model, plugins=[ControlNetPlugin], device="cpu", dtype="float32")
-        drawn, nameless = (
-            draw(engine, args.controlnet, part, args.scale, **fields) for part in (chosen, unnamed(chosen))
-        )
+        drawn = draw(engine, args.controlnet, chosen, args.scale, **fields)
+        nameless = draw(engine, args.controlnet, unnamed(chosen), args.scale, **fields)
     except SdcoreError as error:
         complain(f"error: {error}")
         return 1
     if args.sheet is not None:
         sheet(drawn).save(args.sheet, optimize=True)
     found = figures(drawn)
+    rows = dict(found["kinds"])
     if nameless:
         # Beside the others, not among them: what all pairs reach stays comparable.
-        found["unnamed"] = figures(nameless)["kinds"]["unnamed"]
-    for kind, values in (found["kinds"] | ({"unnamed": found["unnamed"]} if nameless else {})).items():
+        rows |= figures(nameless)["kinds"]
+        found["unnamed"] = rows["unnamed"]
+    for kind, values in rows.items():
         say(f"{kind}: F1 {values['without']:.3f} without, {values['with']:.3f} with")
     say(json.dumps(found))
     return 0

@@ -66,24 +66,34 @@ def test_is_a_net_of_diffusers_for_the_embedded_model() -> None:
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    """The figures of sixteen pairs of the evaluation, half of them posed, with fewer steps: of icons never shown."""
+    """The figures of sixteen pairs of the evaluation, half of them posed, with fewer steps: of icons never shown.
+
+    With those of the posed ones without their names.
+    """
     from sdcore import Engine
 
     evaluate = script("eval/evaluate.py")
     engine = Engine.load("mini", plugins=[ControlNetPlugin], device="cpu", dtype="float32")
     pairs = evaluate.pairs()
-    figures: dict[str, Any] = evaluate.figures(evaluate.draw(engine, "mini-canny", pairs[:8] + pairs[-8:], steps=10))
-    return figures
+    chosen = pairs[:8] + pairs[-8:]
+    named, unnamed = (
+        evaluate.figures(evaluate.draw(engine, "mini-canny", part, steps=10))
+        for part in (chosen, evaluate.unnamed(chosen))
+    )
+    return {**named, "kinds": named["kinds"] | unnamed["kinds"]}
 
 
 @needs_weights
 def test_pictures_follow_the_control(found: dict[str, Any]) -> None:
     assert found["gain"] > 0.1
-    assert found["kinds"]["posed"]["with"] > found["kinds"]["posed"]["without"] + 0.15
+    for kind in ("posed", "unnamed"):  # here the control says what the prompt does not
+        assert found["kinds"][kind]["with"] >= 0.6
+        assert found["kinds"][kind]["with"] - found["kinds"][kind]["without"] >= 0.3
 
 
 @needs_weights
-# Over all kinds the gain stays below its aim: of most icons the prompt alone draws these edges (README, "Measure it").
+# Over all kinds the gain stays below its aim: asked by name alone, the model draws the icons' own edges with F1 0.83
+# already. It would take that F1 on every other kind to reach 0.3 (README, "Measure it").
 @pytest.mark.xfail(reason="these weights reach F1 0.64, 0.15 above what is drawn without", strict=True)
 def test_pictures_follow_the_control_as_far_as_they_should(found: dict[str, Any]) -> None:
     assert found["edge_f1"] >= 0.6

@@ -156,6 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out.exists():
         parser.error(f"{args.out} exists: choose another folder, or remove it")
     if args.like:
+        if args.vae:
+            parser.error("--vae goes with --tokenizer: --like takes the VAE of its model too")
         try:
             resized(args.preset, args.like, args.out)
         except (OSError, ValueError) as error:

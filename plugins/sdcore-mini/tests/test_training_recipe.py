@@ -229,6 +229,9 @@ def test_the_same_networks_for_larger_pictures(small: Path, monkeypatch: pytest.
     with pytest.raises(SystemExit):
         build_model.main(["--preset", "gpu", *given])
     assert "has a U-Net of widths [32, 32], the preset gpu one of (128, 256)" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        build_model.main(["--preset", "large", *given, "--vae", "anything"])
+    assert "--vae goes with --tokenizer" in capsys.readouterr().err
     assert not (small / "large").exists()
     assert build_model.main(["--preset", "large", *given]) == 0
     for part in ("unet", "vae", "text_encoder"):

@@ -209,7 +209,7 @@ class TrainConfig(Options):
     compile: str | None = Field(
         default=None,
         description="backend of torch.compile for the trained networks, usually 'inductor': a minute at the start "
-        "for faster steps on a GPU; None is no compilation",
+        "for faster steps on a GPU (not of a VAE); None is no compilation",
     )
     gradient_checkpointing: bool = Field(default=False, description="less memory for about a quarter more time")
     distributed: Literal["auto", "ddp", "fsdp"] = Field(

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from sdcore.plugin import nearest
+
 from .config import TrainConfig
 from .errors import ConfigError
 
@@ -60,9 +62,9 @@ def _leave_at_exit() -> None:
 def _check_backend(name: str) -> None:
     import torch
 
-    known = torch.compiler.list_backends(exclude_tags=())
-    if name not in known:
-        raise ConfigError(f"compile is {name!r}, which torch.compile does not know: choose one of {', '.join(known)}")
+    if name not in torch.compiler.list_backends(exclude_tags=()):
+        usual = torch.compiler.list_backends()  # without those for finding errors in torch
+        raise ConfigError(f"compile is {name!r}, which torch.compile does not know.{nearest(name, usual)}")
 
 
 def attention(job: Job) -> AbstractContextManager[None]:

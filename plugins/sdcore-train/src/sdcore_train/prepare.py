@@ -72,9 +72,9 @@ def load_job(
     if not any(plugin.command for _, plugin in plugins):
         raise ConfigError("nothing is to be trained: `use` needs one of the methods, such as full, lora or vae")
     check_optimizer(config.optimizer)
+    accelerator = make_accelerator(config)
     if model is None:
         model = load_model(config.model, device="cpu", dtype="float32")
-    accelerator = make_accelerator(config)
     job = Job(config, model, plugins, accelerator, say, progress=progress, dry=dry)
     problems = [problem for _, plugin in plugins for problem in plugin.check(job)]
     if model.task != "text":

@@ -216,5 +216,7 @@ def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
 
 
 def test_an_unknown_compiler_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"compile is 'inducter', which torch.compile does not know.*inductor"):
+    with pytest.raises(
+        ConfigError, match=r"compile is 'inducter', which torch.compile does not know\. Did you mean 'inductor'"
+    ):
         run(config(tmp_path, compile="inducter"))
