@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from names import NamesTraining
 from sdcore_train import TrainConfig, dry_run, train
 
 from sdcore import SdcoreError
@@ -58,13 +59,15 @@ def config(
                     "preprocess": "canny",
                     "start": start,
                     # Controls of people have other thresholds, or are drawn by hand.
-                    "vary": {"low": [40, 160], "high": [160, 320]},
+                    "vary": {"low": [70, 130], "high": [160, 260]},
                     "embedding_channels": [16, 32, 64, 128],
                     "embedding_init": "scaled",
                     "name": NAME,
                     "dtype": "float16",
                 },
             },
+            {"plugin": "names", "options": {}},
+            {"plugin": "canny-consistency", "options": {"weight": 0.1, "pictures": 4}},
             # Where edges lie is decided while there is much noise.
             {"plugin": "timesteps", "options": {"distribution": "logit-normal", "mean": 0.8, "scale": 1.2}},
         ],
@@ -117,9 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.data, args.model, args.output, args.steps, args.cache, args.start, args.device, args.batch_size
         )
         if args.dry_run:
-            say(table(dry_run(chosen).rows()))
+            say(table(dry_run(chosen, plugins=[NamesTraining]).rows()))
             return 0
-        train(chosen, resume=args.resume)
+        train(chosen, resume=args.resume, plugins=[NamesTraining])
         if args.install:
             install(args.output / NAME)
     except SdcoreError as error:

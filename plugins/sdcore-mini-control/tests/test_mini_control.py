@@ -155,6 +155,20 @@ def test_what_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
     assert train.shown_concepts(tmp_path) == ["red apple"]
 
 
+def test_captions_of_the_training() -> None:
+    """Own, nameless, or another's name; style and background are always the picture's own."""
+    names = script("recipe/names.py")
+    own = names.parts("an icon of a cat, big, flat style, sky blue background")
+    assert own == ("an icon of a cat, big", "flat style, sky blue background")
+    with pytest.raises(ValueError, match="'a cat' is not NAME, STYLE style, COLOUR background"):
+        names.parts("a cat")
+    shares = names.Names(nameless=0.3, other=0.2)
+    said = [names.changed("kitty, flat", own, "an icon of an owl", draw / 10, shares) for draw in range(10)]
+    nameless, other = "flat style, sky blue background", "an icon of an owl, flat style, sky blue background"
+    assert said == [nameless] * 3 + [other] * 2 + ["kitty, flat"] * 5
+    assert names.changed("", own, "an icon of an owl", 0.0, shares) == ""  # a dropped caption stays dropped
+
+
 def test_an_unknown_net_is_told(tmp_path: Path) -> None:
     from sdcore_controlnet.installed import find_net
 

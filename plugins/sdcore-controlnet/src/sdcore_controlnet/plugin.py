@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from .control import Control
 
 PREPARED: StateKey[list[Prepared]] = StateKey("controlnet.prepared")
+TRAININGS = {
+    "controlnet": "controlnet:ControlNetTraining",
+    "t2i-adapter": "t2i_adapter:T2IAdapterTraining",
+    "canny-consistency": "consistency:CannyConsistencyTraining",
+}
+"""Trainings of sdcore-train, where it is installed: named, not imported."""
 
 
 class ControlNetPlugin(Plugin):
@@ -46,8 +52,8 @@ class ControlNetPlugin(Plugin):
 
         register_all(registry)
         if find_spec("sdcore_train") is not None:
-            registry.add("training", "controlnet", f"{__package__}.training.controlnet:ControlNetTraining")
-            registry.add("training", "t2i-adapter", f"{__package__}.training.t2i_adapter:T2IAdapterTraining")
+            for name, home in TRAININGS.items():
+                registry.add("training", name, f"{__package__}.training.{home}")
 
     @hookimpl
     def plan(self, run: Run) -> Iterable[Problem]:
