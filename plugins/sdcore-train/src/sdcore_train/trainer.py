@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,18 +76,20 @@ def train(
         CheckpointError: a checkpoint could not be written or read.
     """
     config, used = resolve(config, known_plugins(plugins))
-    _check_output(config, resume)
-    job = load_job(config, used, say, model=model, progress=progress)
-    try:
-        ready = prepare(job)
-        start = resuming.load(ready) if resume else 0
-        fill_caches(job)
-        return Run(ready, start, on_event).carry_out()
-    finally:
-        job.close()
+    with _output(config, resume):
+        job = load_job(config, used, say, model=model, progress=progress)
+        try:
+            ready = prepare(job)
+            start = resuming.load(ready) if resume else 0
+            fill_caches(job)
+            return Run(ready, start, on_event).carry_out()
+        finally:
+            job.close()
 
 
-def _check_output(config: TrainConfig, resume: bool) -> None:
+@contextmanager
+def _output(config: TrainConfig, resume: bool) -> Iterator[None]:
+    """Make the output folder, and leave none behind that a refused training has put nothing into."""
     from sdcore.files import make_folder
 
     found = list_checkpoints(checkpoints_folder(config))
@@ -96,7 +98,14 @@ def _check_output(config: TrainConfig, resume: bool) -> None:
             f"{config.output} holds a training of {found[-1][0]} steps: go on with it (--resume), or choose another "
             "output folder"
         )
-    make_folder(config.output)
+    existed = Path(config.output).exists()
+    folder = make_folder(config.output)
+    try:
+        yield
+    finally:
+        if not existed:
+            with suppress(OSError):
+                folder.rmdir()  # where it is empty
 
 
 class Run:

@@ -98,7 +98,7 @@ def test_nothing_touches_the_global_generator(tmp_path: Path) -> None:
 def test_wrong_use(tmp_path: Path, use: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         run(config(tmp_path, use=use))
-    assert not (tmp_path / "out" / "checkpoints").exists()
+    assert not (tmp_path / "out").exists()
 
 
 class Broken(Training):
