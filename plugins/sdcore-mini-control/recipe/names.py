@@ -2,35 +2,38 @@
 
 With only its own captions the net leaves the shape to the name, which says it already, and where a control disagrees
 with the name it loses. Captions of other pictures as they stand are no cure: their backgrounds are wrong too, and the
-net learns to forget the prompt. So only the name is changed; style and background are always the picture's own.
+net learns to forget the prompt. So only the name is changed; style and background are always the picture's own. Colours
+are the name's too: from a picture whose caption names another thing, the net learns its edges (by the term
+``canny-consistency``, which decodes the first pictures of a batch; those get the other names) and little else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import Field
-from sdcore_train import Batch, ConfigError, Training, TrainStep, ports
+from sdcore_train import Batch, ConfigError, Outcome, Training, TrainStep, ports
 
 from sdcore import Contributions, Options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from sdcore_train import Job
+    from torch import Tensor
 
 
 class Names(Options):
     """How often captions name what the picture does not show."""
 
-    nameless: float = Field(default=0.3, ge=0, le=1, description="share of the captions that tell no name")
-    other: float = Field(default=0.3, ge=0, le=1, description="share of the captions that name another thing")
+    nameless: float = Field(default=0.2, ge=0, le=1, description="share of the captions that tell no name")
+    other: float = Field(default=0.35, ge=0, le=1, description="share of the captions that name another thing")
+    counted: float = Field(default=0.15, ge=0, le=1, description="what the squared error of these is multiplied by")
 
 
 class NamesTraining(Training):
-    """Changes the captions of batches."""
+    """Changes the captions of batches, and how much the squared error counts where they name another thing."""
 
     name = "names"
     Options = Names
@@ -43,24 +46,35 @@ class NamesTraining(Training):
             yield f"names: nameless {self.options.nameless} and other {self.options.other} are more than 1 together"
 
     def stages(self, job: Job) -> Contributions:
-        """One stage of the batch."""
+        """One stage of the batch, and the squared error."""
         try:
             said = {record.key: parts(record.captions[0]) for record in job.data.records}
         except ValueError as error:
             raise ConfigError(f"names: {error}") from None
-        return ports.batch(lambda step, batch: self._batch(step, batch, said))
+        return [ports.batch(lambda step, batch: self._batch(step, batch, said)), ports.loss(self._loss, phase="base")]
 
-    def _batch(self, step: TrainStep, batch: Batch, said: dict[str, tuple[str, str]]) -> Batch:
+    def _batch(self, step: TrainStep, batch: Batch, said: Mapping[str, tuple[str, str]]) -> Batch:
         import torch
 
+        others = round(self.options.other * len(batch))
+        nameless = self.options.nameless / max(1 - self.options.other, 1e-6)
         drawn = torch.rand(len(batch), generator=step.generator("names")).tolist()
-        captions = [
-            changed(caption, said[key], said[other][0], draw, self.options)
-            for caption, key, other, draw in zip(
-                batch.captions, batch.keys, (*batch.keys[1:], batch.keys[0]), drawn, strict=True
-            )
-        ]
-        return replace(batch, captions=tuple(captions))
+        captions, counted = list(batch.captions), torch.ones(len(batch))
+        for row, (key, draw) in enumerate(zip(batch.keys, drawn, strict=True)):
+            _name, rest = said[key]
+            if not captions[row]:
+                continue  # a dropped caption stays dropped
+            if row < others:
+                # Pictures come in no order, so the next is any other.
+                captions[row] = f"{said[batch.keys[(row + 1) % len(batch)]][0]}, {rest}"
+                counted[row] = self.options.counted
+            elif draw < nameless:
+                captions[row] = rest
+        return replace(batch, captions=tuple(captions), extra={**batch.extra, "names": counted})
+
+    def _loss(self, outcome: Outcome) -> dict[str, Tensor]:
+        error = (outcome.prediction.float() - outcome.target.float()).square().mean((1, 2, 3))
+        return {"mse": error * outcome.batch.extra["names"].to(error)}
 
 
 def parts(caption: str) -> tuple[str, str]:
@@ -73,18 +87,3 @@ def parts(caption: str) -> tuple[str, str]:
     if len(rest) != 2:
         raise ValueError(f"caption {caption!r} is not NAME, STYLE style, COLOUR background: use build_data.py's data")
     return name, ", ".join(rest)
-
-
-def changed(caption: str, own: Sequence[str], other: str, draw: float, options: Names) -> str:
-    """The caption of one visit.
-
-    Args:
-        caption: of the data set; one that was dropped ("") stays so.
-        own: name and rest of the picture's full caption.
-        other: another picture's name.
-        draw: in [0, 1): decides.
-        options: the shares.
-    """
-    if not caption or draw >= options.nameless + options.other:
-        return caption
-    return own[1] if draw < options.nameless else f"{other}, {own[1]}"
