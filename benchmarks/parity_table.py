@@ -35,7 +35,7 @@ step**, and the latents that are returned; the timesteps visited must be equal.
 pictures (1 and 3). In **{zero}** of them all latents of all steps are the same bits{worst}.
 
 On some processors MKL's matrix products depend, in the last digit, on where in memory the factors lie, so that two copies
-of one model differ. There this needs the environment variable `MKL_CBWR=AUTO,STRICT`, which the tests set.
+of one model differ. There this needs the environment variable `MKL_CBWR=AVX2,STRICT`, which the tests set.
 
 Each figure below is the largest over the guidance settings and numbers of pictures, relative to max(1, largest latent
 of the step). `0`: the same bits. `-`: one of the two has no such thing: diffusers has no class that draws from text

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 from sdcore_train import Batch, ConfigError, Outcome, Training, TrainStep, ports
+from sdcore_train.losses.distances import mse
 
 from sdcore import Contributions, Options
 
@@ -73,7 +74,7 @@ class NamesTraining(Training):
         return replace(batch, captions=tuple(captions), extra={**batch.extra, "names": counted})
 
     def _loss(self, outcome: Outcome) -> dict[str, Tensor]:
-        error = (outcome.prediction.float() - outcome.target.float()).square().mean((1, 2, 3))
+        error = mse(outcome.prediction.float(), outcome.target.float(), outcome.masks)
         return {"mse": error * outcome.batch.extra["names"].to(error)}
 
 

@@ -3,7 +3,7 @@
     python train.py --data DATA [--model MODEL] [--output FOLDER] [--steps N] [--resume] [--dry-run]
 
 DATA is a data set of ``sdcore-mini/recipe/build_data.py``, made with ``--poses``. The net is ``FOLDER/mini-canny``;
-`--install` also puts it into this package. Everything else is fixed here. About 35 minutes on one core.
+`--install` also puts it into this package. Everything else is fixed here. About 40 minutes on one core.
 """
 
 from __future__ import annotations

@@ -10,6 +10,13 @@ from __future__ import annotations
 from .options import ControlNet
 from .plugin import ControlNetPlugin
 from .preprocess import preprocess_image
-from .training.options import TrainControlNet, TrainT2IAdapter
+from .training.options import CannyConsistency, TrainControlNet, TrainT2IAdapter
 
-__all__ = ["ControlNet", "ControlNetPlugin", "TrainControlNet", "TrainT2IAdapter", "preprocess_image"]
+__all__ = [
+    "CannyConsistency",
+    "ControlNet",
+    "ControlNetPlugin",
+    "TrainControlNet",
+    "TrainT2IAdapter",
+    "preprocess_image",
+]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .options import TrainControlNet, TrainT2IAdapter
+from .options import CannyConsistency, TrainControlNet, TrainT2IAdapter
 
-__all__ = ["TrainControlNet", "TrainT2IAdapter"]
+__all__ = ["CannyConsistency", "TrainControlNet", "TrainT2IAdapter"]

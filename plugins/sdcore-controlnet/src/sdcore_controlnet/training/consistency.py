@@ -5,33 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
 from sdcore_train import Outcome, Training, ports
 from sdcore_train.diffusion import to_x0
 
-from sdcore import Contributions, Options
+from sdcore import Contributions
 
-from .soft_edges import disagreement
+from .options import CannyConsistency, TrainControl
 
 if TYPE_CHECKING:
     from sdcore_train import Job
     from torch import Tensor
 
 CONTROLNETS = ("controlnet", "t2i-adapter")
-
-
-class CannyConsistency(Options):
-    """How much it counts that edges are where the control has them.
-
-    What the U-Net predicts is decoded in one step, as in ControlNet++ (arXiv 2404.07987, equation 9), and where its
-    edges are missing or too many is added to the loss. Captions play no part: it also teaches a net to be followed
-    where the prompt says otherwise.
-    """
-
-    weight: float = Field(default=0.05, gt=0, le=10, description="of this term")
-    pictures: int = Field(default=4, ge=1, description="of each micro-batch that are decoded: it costs time and memory")
-    low: float = Field(default=100, ge=0, le=2000, description="gradients above count as edges: as for canny")
-    high: float = Field(default=200, ge=0, le=2000, description="gradients above certainly are edges: as for canny")
 
 
 class CannyConsistencyTraining(Training):
@@ -43,11 +28,14 @@ class CannyConsistencyTraining(Training):
     options: CannyConsistency
 
     def check(self, job: Job) -> Iterable[str]:
-        """There must be a net with control pictures, and thresholds in order."""
-        if not any(plugin.name in CONTROLNETS for _, plugin in job.plugins):
+        """There must be a net whose control pictures are edges."""
+        net = next((plugin for _, plugin in job.plugins if plugin.name in CONTROLNETS), None)
+        if net is None:
             yield f"{self.name}: there are no control pictures without {' or '.join(CONTROLNETS)}"
-        if self.options.low > self.options.high:
-            yield f"{self.name}: low {self.options.low:g} is above high {self.options.high:g}"
+            return
+        assert isinstance(net.options, TrainControl)
+        if net.options.preprocess not in (None, "canny"):
+            yield f"{self.name}: control pictures must be edges of canny, and preprocess is {net.options.preprocess!r}"
 
     def stages(self, job: Job) -> Contributions:
         """One term of the loss."""
@@ -55,6 +43,8 @@ class CannyConsistencyTraining(Training):
 
     def _loss(self, outcome: Outcome) -> Tensor:
         import torch
+
+        from .soft_edges import disagreement
 
         assert outcome.noisy is not None
         assert outcome.timesteps is not None

@@ -74,3 +74,23 @@ class TrainT2IAdapter(TrainControl):
     name: str = Field(
         default="t2i-adapter", min_length=1, pattern=r"^\w[\w.-]*$", description="of the folder that is written"
     )
+
+
+class CannyConsistency(Options):
+    """How much it counts that edges are where the control has them.
+
+    What the U-Net predicts is decoded in one step, as in ControlNet++ (arXiv 2404.07987, equation 9), and where its
+    edges are missing or too many is added to the loss. Captions play no part: it also teaches a net to be followed
+    where the prompt says otherwise.
+    """
+
+    weight: float = Field(default=0.05, gt=0, le=10, description="of this term")
+    pictures: int = Field(default=4, ge=1, description="of each micro-batch that are decoded: it costs time and memory")
+    low: float = Field(default=100, ge=0, le=2000, description="gradients above count as edges: as for canny")
+    high: float = Field(default=200, ge=0, le=2000, description="gradients above certainly are edges: as for canny")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> CannyConsistency:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        return self

@@ -63,7 +63,7 @@ def disagreement(pictures: Tensor, wanted: Tensor, low: float, high: float) -> T
 
     A wanted edge is missed by as much as the largest gradient within a pixel of it is below ``high``; an edge counts
     as unwanted, by the logarithm of what it has above ``low``, where no wanted one is within a pixel. Both in units of
-    100.
+    100. 0 where none is wanted: a black control, as ``dropout`` makes, says nothing.
 
     Args:
         pictures: (n, 3, height, width) in [-1, 1].
@@ -75,5 +75,5 @@ def disagreement(pictures: Tensor, wanted: Tensor, low: float, high: float) -> T
     missed = functional.relu(high - near(size)) / UNIT * wanted
     unwanted = ridges(across, down) & ~near(wanted.to(size)).bool()
     more = torch.log1p(functional.relu(size - low) / UNIT) * unwanted
-    count = wanted.sum((1, 2, 3)).clamp_min(1)
-    return (missed + more).sum((1, 2, 3)) / count
+    count = wanted.sum((1, 2, 3))
+    return torch.where(count > 0, (missed + more).sum((1, 2, 3)) / count.clamp_min(1), 0.0)
