@@ -4,7 +4,10 @@ With only its own captions the net leaves the shape to the name, which says it a
 with the name it loses. Captions of other pictures as they stand are no cure: their backgrounds are wrong too, and the
 net learns to forget the prompt. So only the name is changed; style and background are always the picture's own. Colours
 are the name's too: from a picture whose caption names another thing, the net learns its edges (by the term
-``canny-consistency``, which decodes the first pictures of a batch; those get the other names) and little else.
+``canny-consistency``) and little else.
+
+What no caption tells must come from the control. ``canny-consistency`` decodes the first pictures of a batch, so those
+get the other names, and the next ones none.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import Field
-from sdcore_train import Batch, ConfigError, Outcome, Training, TrainStep, ports
+from sdcore_train import Batch, ConfigError, Outcome, Training, ports
 from sdcore_train.losses.distances import mse
 
 from sdcore import Contributions, Options
@@ -52,24 +55,23 @@ class NamesTraining(Training):
             said = {record.key: parts(record.captions[0]) for record in job.data.records}
         except ValueError as error:
             raise ConfigError(f"names: {error}") from None
-        return [ports.batch(lambda step, batch: self._batch(step, batch, said)), ports.loss(self._loss, phase="base")]
+        return [ports.batch(lambda _step, batch: self._batch(batch, said)), ports.loss(self._loss, phase="base")]
 
-    def _batch(self, step: TrainStep, batch: Batch, said: Mapping[str, tuple[str, str]]) -> Batch:
+    def _batch(self, batch: Batch, said: Mapping[str, tuple[str, str]]) -> Batch:
         import torch
 
         others = round(self.options.other * len(batch))
-        nameless = self.options.nameless / max(1 - self.options.other, 1e-6)
-        drawn = torch.rand(len(batch), generator=step.generator("names")).tolist()
+        untold = others + round(self.options.nameless * len(batch))
         captions, counted = list(batch.captions), torch.ones(len(batch))
-        for row, (key, draw) in enumerate(zip(batch.keys, drawn, strict=True)):
-            _name, rest = said[key]
+        for row, key in enumerate(batch.keys[:untold]):
             if not captions[row]:
                 continue  # a dropped caption stays dropped
+            _name, rest = said[key]
             if row < others:
                 # Pictures come in no order, so the next is any other.
                 captions[row] = f"{said[batch.keys[(row + 1) % len(batch)]][0]}, {rest}"
                 counted[row] = self.options.counted
-            elif draw < nameless:
+            else:
                 captions[row] = rest
         return replace(batch, captions=tuple(captions), extra={**batch.extra, "names": counted})
 

@@ -3,7 +3,7 @@
     python train.py --data DATA [--model MODEL] [--output FOLDER] [--steps N] [--resume] [--dry-run]
 
 DATA is a data set of ``sdcore-mini/recipe/build_data.py``, made with ``--poses``. The net is ``FOLDER/mini-canny``;
-`--install` also puts it into this package. Everything else is fixed here. About 40 minutes on one core.
+``--install`` also puts it into this package; ``--help`` tells the rest. About 40 minutes on one core.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ HERE = Path(__file__).resolve().parent
 PACKAGE_DATA = HERE.parent / "src" / "sdcore_mini_control" / "data"
 STYLES = ("3d", "gradient", "flat", "noto")
 NAME = "mini-canny"
-OTHER = 0.35
-"""Share of a batch whose captions name another thing: its first pictures, and those are decoded."""
+OTHER, NAMELESS = 0.35, 0.2
+"""Shares of a batch whose captions name another thing, or nothing: its first pictures, and those are decoded."""
 
 
 def shown_concepts(data: Path) -> list[str]:
@@ -48,6 +48,8 @@ def config(
     start: str | None = None,
     device: str = "cpu",
     batch_size: int = 32,
+    learning_rate: float = 3e-4,
+    workers: int = 0,
 ) -> TrainConfig:
     """The training, with its fixed settings; ``start`` is a net to go on from."""
     where: dict[str, Any] = {"style": STYLES, "concept": shown_concepts(data)}
@@ -69,11 +71,11 @@ def config(
                     "dtype": "float16",
                 },
             },
-            {"plugin": "names", "options": {"other": OTHER}},
+            {"plugin": "names", "options": {"other": OTHER, "nameless": NAMELESS}},
             # `high` above Canny's own 200: what has no margin is lost on the way through the codec.
             {
                 "plugin": "canny-consistency",
-                "options": {"weight": 0.3, "pictures": max(1, math.ceil(OTHER * batch_size)), "high": 300},
+                "options": {"weight": 0.3, "pictures": math.ceil((OTHER + NAMELESS) * batch_size), "high": 300},
             },
             # Where edges lie is decided while there is much noise.
             {"plugin": "timesteps", "options": {"distribution": "logit-normal", "mean": 0.8, "scale": 1.2}},
@@ -84,9 +86,14 @@ def config(
         precision="bf16",
         device=device,
         threads=1,
-        pictures={"height": 64, "buckets": False, "cache_folder": None if cache is None else str(cache)},
+        pictures={
+            "height": 64,
+            "buckets": False,
+            "cache_folder": None if cache is None else str(cache),
+            "workers": workers,
+        },
         captions={"dropout": 0.2},
-        optimizer={"learning_rate": 3e-4, "betas": [0.9, 0.99], "weight_decay": 0.01},
+        optimizer={"learning_rate": learning_rate, "betas": [0.9, 0.99], "weight_decay": 0.01},
         schedule={"name": "cosine", "warmup": 30, "final": 0.02},
         checkpoints={"every": 100},
         logging={"every": 20},
@@ -113,6 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=1400, help="updates of the weights (default: 1400)")
     parser.add_argument("--device", default="cpu", help="such as cuda (default: cpu)")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures of an update (default: 32)")
+    parser.add_argument("--learning-rate", type=float, default=3e-4, help="of the net (default: 3e-4)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read ahead (default: 0, a thread)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="train one step, estimate memory and time")
     parser.add_argument("--install", action="store_true", help="put the trained net into this package")
@@ -124,7 +133,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     try:
         chosen = config(
-            args.data, args.model, args.output, args.steps, args.cache, args.start, args.device, args.batch_size
+            args.data,
+            args.model,
+            args.output,
+            args.steps,
+            args.cache,
+            args.start,
+            args.device,
+            args.batch_size,
+            args.learning_rate,
+            args.workers,
         )
         if args.dry_run:
             say(table(dry_run(chosen, plugins=[NamesTraining]).rows()))
