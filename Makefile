@@ -52,9 +52,9 @@ test-packages: $(STAMP)
 test-docs: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -n auto --maxprocesses=4 -m slow tests/test_shell_blocks.py tests/test_tutorial.py
 
-# The gallery in headless Chromium, and killed under load; a minute or two. Skips the browser where there is none.
+# The gallery in headless Chromium, and killed under load; a minute. Skips the browser where there is none.
 test-server: $(STAMP)
-	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -m "not gpu" $(SERVER)
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -m "slow and not gpu" $(SERVER)
 
 lint: $(STAMP)
 	"$(BIN)/ruff" check .

@@ -7,12 +7,15 @@ it held. Nothing is downloaded.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 from PIL import Image
 
@@ -26,26 +29,36 @@ NEW = "packaged-afresh"
 
 
 class Report:
-    """Carries checks out one by one, and keeps count."""
+    """Carries checks out, and keeps count."""
 
     def __init__(self, count: int) -> None:
         self._start = time.monotonic()
         self._count = count
         self._done = 0
+        self._saying = Lock()
         self.failed: list[str] = []
 
     def check(self, what: str, action: Callable[[], object]) -> bool:
         """Carry one out; an exception is a failure, the others go on."""
-        self._done += 1
-        print(f"[{self._done}/{self._count}] {time.monotonic() - self._start:4.0f} s  {what} ... ", end="", flush=True)
+        problem: Exception | None = None
         try:
             action()
         except Exception as error:  # noqa: BLE001 - all failures are wanted, not the first
-            print(f"FAILED\n{error}", flush=True)
-            self.failed.append(what)
-            return False
-        print("ok", flush=True)
-        return True
+            problem = error
+        with self._saying:
+            self._done += 1
+            told = "ok" if problem is None else f"FAILED\n{problem}"
+            print(
+                f"[{self._done}/{self._count}] {time.monotonic() - self._start:4.0f} s  {what} ... {told}", flush=True
+            )
+            if problem is not None:
+                self.failed.append(what)
+        return problem is None
+
+    def check_side_by_side(self, checks: Mapping[str, Callable[[], object]]) -> None:
+        """Carry several out that do not touch each other, as many at once as there are processors."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(self.check, checks, checks.values()))
 
 
 def main() -> int:
@@ -64,8 +77,9 @@ def main() -> int:
         for wheel in wheels:
             report.check(f"contents of {wheel.path.name}", partial(_contents, wheel, version))
         libraries = link_libraries(top / "libraries")
-        for wheel in wheels:
-            report.check(f"{wheel.name} alone", partial(_alone, wheel, top / wheel.name, libraries, out))
+        report.check_side_by_side(
+            {f"{wheel.name} alone": partial(_alone, wheel, top / wheel.name, libraries, out) for wheel in wheels}
+        )
         together = Environment(top / "together", libraries, out)
         if report.check("all together", lambda: _together(together, wheels)):
             report.check("a picture by the embedded model", lambda: _picture(together))
