@@ -48,9 +48,8 @@ class Report:
         with self._saying:
             self._done += 1
             told = "ok" if problem is None else f"FAILED\n{problem}"
-            print(
-                f"[{self._done}/{self._count}] {time.monotonic() - self._start:4.0f} s  {what} ... {told}", flush=True
-            )
+            seconds = time.monotonic() - self._start
+            print(f"[{self._done}/{self._count}] {seconds:4.0f} s  {what} ... {told}", flush=True)
             if problem is not None:
                 self.failed.append(what)
         return problem is None

@@ -17,18 +17,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from names import NamesTraining
+from names import Names, NamesTraining
+from pydantic import ValidationError
 from sdcore_train import TrainConfig, dry_run, train
 
 from sdcore import SdcoreError
 from sdcore.cli.kit import complain, say, table
+from sdcore.request import explain_validation
 
 HERE = Path(__file__).resolve().parent
 PACKAGE_DATA = HERE.parent / "src" / "sdcore_mini_control" / "data"
 STYLES = ("3d", "gradient", "flat", "noto")
 NAME = "mini-canny"
-OTHER, NAMELESS = 0.35, 0.2
-"""Shares of a batch whose captions name another thing, or nothing: its first pictures, and those are decoded."""
 
 
 def shown_concepts(data: Path) -> list[str]:
@@ -40,18 +40,21 @@ def shown_concepts(data: Path) -> list[str]:
 
 
 def config(
+    *,
     data: Path,
     model: str | None,
     output: Path,
     steps: int,
     cache: Path | None,
-    start: str | None = None,
-    device: str = "cpu",
-    batch_size: int = 32,
-    learning_rate: float = 3e-4,
-    workers: int = 0,
+    start: str | None,
+    device: str,
+    batch_size: int,
+    learning_rate: float,
+    workers: int,
 ) -> TrainConfig:
     """The training, with its fixed settings; ``start`` is a net to go on from."""
+    names = Names()
+    untold = math.ceil((names.other + names.nameless) * batch_size)
     where: dict[str, Any] = {"style": STYLES, "concept": shown_concepts(data)}
     return TrainConfig(
         model=model,
@@ -71,12 +74,9 @@ def config(
                     "dtype": "float16",
                 },
             },
-            {"plugin": "names", "options": {"other": OTHER, "nameless": NAMELESS}},
+            {"plugin": "names", "options": names.model_dump()},
             # `high` above Canny's own 200: what has no margin is lost on the way through the codec.
-            {
-                "plugin": "canny-consistency",
-                "options": {"weight": 0.3, "pictures": math.ceil((OTHER + NAMELESS) * batch_size), "high": 300},
-            },
+            {"plugin": "canny-consistency", "options": {"weight": 0.3, "pictures": untold, "high": 300}},
             # Where edges lie is decided while there is much noise.
             {"plugin": "timesteps", "options": {"distribution": "logit-normal", "mean": 0.8, "scale": 1.2}},
         ],
@@ -133,16 +133,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     try:
         chosen = config(
-            args.data,
-            args.model,
-            args.output,
-            args.steps,
-            args.cache,
-            args.start,
-            args.device,
-            args.batch_size,
-            args.learning_rate,
-            args.workers,
+            data=args.data,
+            model=args.model,
+            output=args.output,
+            steps=args.steps,
+            cache=args.cache,
+            start=args.start,
+            device=args.device,
+            batch_size=args.batch_size,
+            learning_rate=args.learning_rate,
+            workers=args.workers,
         )
         if args.dry_run:
             say(table(dry_run(chosen, plugins=[NamesTraining]).rows()))
@@ -150,6 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         train(chosen, resume=args.resume, plugins=[NamesTraining])
         if args.install:
             install(args.output / NAME)
+    except ValidationError as error:
+        parser.error(explain_validation(error))
     except SdcoreError as error:
         complain(f"error: {error}")
         return 1

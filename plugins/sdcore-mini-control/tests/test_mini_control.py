@@ -147,8 +147,21 @@ def test_what_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
     assert train.shown_concepts(tmp_path) == ["red apple"]
 
 
+@pytest.mark.parametrize(
+    ("flag", "told"), [("--workers=-1", "workers"), ("--batch-size=0", "batch_size"), ("--learning-rate=11", "rate")]
+)
+def test_a_wrong_flag_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, told: str) -> None:
+    (tmp_path / "metadata.jsonl").write_text('{"concept": "red apple"}', encoding="utf-8")
+    with pytest.raises(SystemExit, match="2"):
+        script("recipe/train.py").main(["--data", str(tmp_path), "--output", str(tmp_path / "out"), flag])
+    assert told in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
 def test_captions_of_the_training() -> None:
     """Own, nameless, or another's name; style and background are always the picture's own."""
+    from types import SimpleNamespace
+
     import torch
     from sdcore_train import Batch
 
@@ -168,7 +181,12 @@ def test_captions_of_the_training() -> None:
     assert list(made.captions[1:4]) == [f"thing {row + 1}, style {row}" for row in range(1, 4)]
     assert list(made.captions[4:]) == [f"style {row}" for row in range(4, 12)] + list(captions[12:])
     # What is drawn of another name is no target of the squared error, or little of one.
-    assert made.extra["names"].tolist() == pytest.approx([1.0] + 3 * [0.1] + 16 * [1.0])
+    counted = pytest.approx([1.0] + 3 * [0.1] + 16 * [1.0])
+    assert made.extra["names"].tolist() == counted
+    outcome: Any = SimpleNamespace(
+        batch=made, prediction=torch.zeros(20, 4, 2, 2), target=torch.ones(20, 4, 2, 2), masks=None
+    )
+    assert training._loss(outcome)["mse"].tolist() == counted
 
 
 def test_an_unknown_net_is_told(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ class CannyConsistencyTraining(Training):
 
     def check(self, job: Job) -> Iterable[str]:
         """There must be a net whose control pictures are edges."""
-        net = next((plugin for _, plugin in job.plugins if plugin.name in CONTROLNETS), None)
+        found = {plugin.name: plugin for _, plugin in job.plugins}
+        net = next((found[name] for name in CONTROLNETS if name in found), None)
         if net is None:
             yield f"{self.name}: there are no control pictures without {' or '.join(CONTROLNETS)}"
             return
