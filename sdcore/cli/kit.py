@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from .engine_flags import add_engine_flags, load_engine
 from .generate import add_output_flags, draw
-from .options_flags import add_options_flags, options_of
+from .options_flags import add_options_flags, flag_of, options_of, read_flag
 from .output import Target
 from .progress import Progress, open_bar
 from .request_flags import add_request_flags, request_of
@@ -29,9 +29,11 @@ __all__ = [
     "cancelled_by_ctrl_c",
     "complain",
     "draw",
+    "flag_of",
     "load_engine",
     "open_bar",
     "options_of",
+    "read_flag",
     "request_of",
     "say",
     "table",

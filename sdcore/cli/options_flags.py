@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -14,6 +14,7 @@ from sdcore.request import explain_validation
 from sdcore.uses import read_value
 
 from .option_table import option_rows
+from .request_flags import kinds_of
 
 T = TypeVar("T", bound=Options)
 _PREFIX = "option_"
@@ -42,16 +43,15 @@ def add_options_flags(
         flag = "--" + (spell or {}).get(name, name).replace("_", "-")
         details = ", ".join(part for part in (row["range"], f"default {row['default']}") if part)
         about = f"{row['about']} ({details})".strip().replace("%", "%%")
-        how: dict[str, Any] = {"metavar": _metavar(row["type"])}
-        if options.model_fields[name].annotation is bool:
-            how = {"action": argparse.BooleanOptionalAction}
+        how = flag_of(options.model_fields[name].annotation, _metavar(row["type"]))
         group.add_argument(flag, dest=_PREFIX + name, default=argparse.SUPPRESS, help=about, **how)
 
 
 def options_of(args: argparse.Namespace, options: type[T], **given: Any) -> T:
     """The options that a command line asks for; ``given`` are those that it took otherwise.
 
-    Values are read as ``--use`` reads them: JSON where it is JSON, else text.
+    Values are read as ``--use`` reads them, JSON where it is JSON, else text; but what is text by its type stays text,
+    such as ``--token 123``.
 
     Raises:
         RequestError: an option is refused, or a required one is missing.
@@ -59,11 +59,36 @@ def options_of(args: argparse.Namespace, options: type[T], **given: Any) -> T:
     values = dict(given)
     for name, value in vars(args).items():
         if name.startswith(_PREFIX):
-            values[name.removeprefix(_PREFIX)] = read_value(value) if isinstance(value, str) else value
+            option = name.removeprefix(_PREFIX)
+            values[option] = read_flag(options.model_fields[option].annotation, value)
     try:
         return options(**values)
     except ValidationError as error:
         raise RequestError(explain_validation(error)) from None
+
+
+def flag_of(kind: Any, metavar: str) -> dict[str, Any]:
+    """What ``argparse`` is told of the flag for an option of a type: several texts are a flag given several times."""
+    kinds = kinds_of(kind)
+    if bool in kinds:
+        return {"action": argparse.BooleanOptionalAction}
+    return {"action": "append", "metavar": metavar} if _texts(kind) else {"metavar": metavar}
+
+
+def read_flag(kind: Any, given: Any) -> Any:
+    """The value of an option of a type, from what ``argparse`` made of its flag."""
+    if isinstance(given, list):
+        read = [read_value(text) for text in given]
+        both = zip(given, read, strict=True)
+        return [one for text, value in both for one in (value if isinstance(value, list) else [read_flag(str, text)])]
+    if not isinstance(given, str):
+        return given
+    value = read_value(given)
+    return given if kinds_of(kind) == {str} and not isinstance(value, str | None) else value
+
+
+def _texts(kind: Any) -> bool:
+    return get_origin(kind) in (tuple, list) and set(get_args(kind)) <= {str, Ellipsis}
 
 
 def _metavar(kind: str) -> str:

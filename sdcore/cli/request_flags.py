@@ -77,7 +77,7 @@ def _read(file: str) -> GenerateRequest:
 
 
 def _value(annotation: Any, text: str) -> Any:
-    kinds = _kinds(annotation)
+    kinds = kinds_of(annotation)
     if tuple in kinds:
         return [_number(part) for part in text.replace("x", ",").split(",") if part.strip()]
     return _number(text) if {int, float} & kinds else text
@@ -93,18 +93,18 @@ def _number(text: str) -> Any:
     return text
 
 
-def _kinds(annotation: Any) -> set[Any]:
+def kinds_of(annotation: Any) -> set[Any]:
     """The plain types in an annotation: {int} for ``Annotated[int, ...] | None``."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return set().union(*(_kinds(arg) for arg in args)) - {type(None)}
+        return set().union(*(kinds_of(arg) for arg in args)) - {type(None)}
     if origin is Annotated:
-        return _kinds(args[0])
+        return kinds_of(args[0])
     return {origin or annotation}
 
 
 def _metavar(name: str, annotation: Any) -> str:
-    kinds = _kinds(annotation)
+    kinds = kinds_of(annotation)
     if Literal in kinds:
         return "|".join(get_args(next(kind for kind in _members(annotation) if get_origin(kind) is Literal)))
     if tuple in kinds:

@@ -101,7 +101,8 @@ class Model:
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each component, by its name: of its weight file, or of its weights if it has no file.
 
-        A file's hash is remembered on disk. Weights without a file are hashed as they are at the first call.
+        A file's hash is remembered on disk. Weights without a file are hashed as they are at the first call, and after
+        :meth:`weights_changed` at the next.
 
         Raises:
             ModelError: a weight file is gone.
@@ -111,3 +112,12 @@ class Model:
                 files = self.weight_files.get(name, ())
                 self._hashes[name] = hashes.of_files(files) if files else hashes.of_module(module)
         return dict(self._hashes)
+
+    def weights_changed(self, name: str) -> None:
+        """Tell that a component's weights are no longer those of its file, nor those that were hashed.
+
+        Args:
+            name: of the component: "unet", "vae", "text_encoder", "text_encoder_2".
+        """
+        self.weight_files.pop(name, None)
+        self._hashes.pop(name, None)

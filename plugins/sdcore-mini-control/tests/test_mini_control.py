@@ -147,6 +147,12 @@ def test_what_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
     assert train.shown_concepts(tmp_path) == ["red apple"]
 
 
+def test_the_notice_names_every_style_that_is_trained_on() -> None:
+    notice = (TOP / "NOTICE").read_text(encoding="utf-8").lower()
+    for style in script("recipe/train.py").STYLES:
+        assert style in notice
+
+
 @pytest.mark.parametrize(
     ("flag", "told"), [("--workers=-1", "workers"), ("--batch-size=0", "batch_size"), ("--learning-rate=11", "rate")]
 )

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
-WIDTH, BATCH, RATE, SEED = 32, 64, 3e-3, 11
+WIDTH, BATCH, STEPS, RATE, SEED = 32, 64, 2400, 3e-3, 11
 
 
 class Batches:
@@ -128,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Train if asked, and print the accuracy."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--retrain", action="store_true", help="train from nothing and replace the weights")
-    parser.add_argument("--steps", type=int, default=3500, help=f"of {BATCH} pictures")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"of {BATCH} pictures (default: {STEPS})")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the weights")
     parser.add_argument("--cache", type=Path, default=sources.default_cache(), help="packages and rasterised icons")
     parser.add_argument("--threads", type=int, default=1)

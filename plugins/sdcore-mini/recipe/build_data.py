@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=8000, help="pictures of two icons")
     parser.add_argument("--cache", type=Path, default=sources.default_cache(), help="packages and rasterised icons")
     parser.add_argument("--poses", type=int, default=0, help="pictures of each icon turned, smaller and moved")
+    parser.add_argument("--concepts", type=int, help="only the first so many concepts, for a try (default: all)")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw (default: 1)")
     options = parser.parse_args(arguments)
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
@@ -28,10 +29,12 @@ def main(arguments: list[str] | None = None) -> int:
     for name in ("backgrounds", "pairs", "poses"):
         if getattr(options, name) < 0:
             parser.error(f"--{name} must not be negative")
+    if options.concepts is not None and options.concepts < 2:
+        parser.error(f"--concepts {options.concepts}: at least 2, of which pairs are made")
     if options.workers < 1:
         parser.error(f"--workers {options.workers}: at least 1")
     try:
-        found = dataset.catalogue(options.cache, options.workers)
+        found = dataset.catalogue(options.cache, options.workers, options.concepts)
     except sources.SourceError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -3,8 +3,8 @@
     python build_model.py --preset cpu --tokenizer FOLDER --out FOLDER [--vae FOLDER]
     python build_model.py --preset gpu --like MODEL_FOLDER --out FOLDER
 
-Weights are random, from the seed; `--vae` takes a trained VAE instead, `--like` all of another model, whose pictures
-may have another size.
+Weights are random, from the seed: the training of the VAE starts from those. `--vae` takes a trained VAE instead, from
+which the training of the rest starts; `--like` all of another model, whose pictures may have another size.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cpu": {
         "size": 64,
         "latent_channels": 8,
-        "vae": (16, 32, 96, 192),
+        "vae": (24, 48, 96, 128),
         "unet": (128, 256),
         "heads": 4,
         "layers": 1,
@@ -48,12 +48,21 @@ DEFAULTS = {"steps": 25, "guidance_scale": 1.75, "scheduler": "ddim"}
 
 
 def build(preset: str, tokenizer: Path, out: Path, seed: int, vae: Path | None) -> None:
-    """Write the folder."""
+    """Write the folder, whole or not at all.
+
+    Raises:
+        ValueError: the trained VAE's latents have not the channels of the preset.
+    """
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     shape = PRESETS[preset]
+    channels = shape["latent_channels"]
+    if vae:
+        found = json.loads((vae / "config.json").read_text(encoding="utf-8")).get("latent_channels")
+        if found != channels:
+            raise ValueError(f"{vae} has {found} latent channels, the preset {preset} {channels}")
     words = CLIPTokenizer.from_pretrained(tokenizer)
     text = shape["text"]
     with torch.random.fork_rng():
@@ -80,7 +89,7 @@ def build(preset: str, tokenizer: Path, out: Path, seed: int, vae: Path | None) 
                 block_out_channels=shape["vae"],
                 down_block_types=("DownEncoderBlock2D",) * levels,
                 up_block_types=("UpDecoderBlock2D",) * levels,
-                latent_channels=shape["latent_channels"],
+                latent_channels=channels,
                 norm_num_groups=8,
                 sample_size=shape["size"],
             )
@@ -88,8 +97,8 @@ def build(preset: str, tokenizer: Path, out: Path, seed: int, vae: Path | None) 
         widths = shape["unet"]
         unet = UNet2DConditionModel(
             sample_size=shape["size"] // 8,
-            in_channels=shape["latent_channels"],
-            out_channels=shape["latent_channels"],
+            in_channels=channels,
+            out_channels=channels,
             block_out_channels=widths,
             layers_per_block=shape["layers"],
             down_block_types=("CrossAttnDownBlock2D",) * len(widths),
@@ -97,9 +106,11 @@ def build(preset: str, tokenizer: Path, out: Path, seed: int, vae: Path | None) 
             cross_attention_dim=text["width"],
             attention_head_dim=shape["heads"],
         )
+    beside = out.with_name(out.name + ".tmp")
+    shutil.rmtree(beside, ignore_errors=True)
     for name, module in (("text_encoder", encoder), ("vae", codec), ("unet", unet)):
-        module.save_pretrained(out / name)
-    shutil.copytree(tokenizer, out / "tokenizer", dirs_exist_ok=True)
+        module.save_pretrained(beside / name)
+    shutil.copytree(tokenizer, beside / "tokenizer")
     index: dict[str, Any] = {
         "_class_name": "StableDiffusionPipeline",
         "unet": ["diffusers", "UNet2DConditionModel"],
@@ -112,13 +123,14 @@ def build(preset: str, tokenizer: Path, out: Path, seed: int, vae: Path | None) 
         "image_encoder": [None, None],
         "requires_safety_checker": False,
     }
-    (out / "scheduler").mkdir(exist_ok=True)
+    (beside / "scheduler").mkdir()
     for name, value in (
         ("model_index.json", index),
         ("scheduler/scheduler_config.json", SCHEDULER),
         ("sdcore.json", {"defaults": DEFAULTS}),
     ):
-        (out / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        (beside / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    beside.rename(out)
 
 
 def resized(preset: str, model: Path, out: Path) -> None:
@@ -155,15 +167,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.out.exists():
         parser.error(f"{args.out} exists: choose another folder, or remove it")
-    if args.like:
-        if args.vae:
-            parser.error("--vae goes with --tokenizer: --like takes the VAE of its model too")
-        try:
+    if args.like and args.vae:
+        parser.error("--vae goes with --tokenizer: --like takes the VAE of its model too")
+    for flag, file in (
+        ("--tokenizer", args.tokenizer and args.tokenizer / "tokenizer_config.json"),
+        ("--vae", args.vae and args.vae / "config.json"),
+        ("--like", args.like and args.like / "model_index.json"),
+    ):
+        if file and not file.is_file():
+            parser.error(f"{flag}: there is no {file}")
+    try:
+        if args.like:
             resized(args.preset, args.like, args.out)
-        except (OSError, ValueError) as error:
-            parser.error(str(error))
-        return 0
-    build(args.preset, args.tokenizer, args.out, args.seed, args.vae)
+        else:
+            build(args.preset, args.tokenizer, args.out, args.seed, args.vae)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     return 0
 
 

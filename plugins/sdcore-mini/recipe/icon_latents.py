@@ -61,10 +61,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1, help="processes that draw (default: 1)")
     parser.add_argument("--cache", type=Path, default=sources.default_cache(), help="packages and icons")
     args = parser.parse_args(argv)
+    for flag, file, what in (
+        ("--data", args.data / "metadata.jsonl", "build it with build_data.py"),
+        ("--data", args.data / "dataset.json", "build it with build_data.py"),
+        ("--model", args.model / "vae" / "config.json", "build it with build_model.py"),
+    ):
+        if not file.is_file():
+            parser.error(f"{flag}: there is no {file}; {what}")
+    if args.workers < 1:
+        parser.error(f"--workers {args.workers}: at least 1")
     summary = json.loads((args.data / "dataset.json").read_text(encoding="utf-8"))
     cells = Labels(args.data).cells
     vae = AutoencoderKL.from_pretrained(args.model / "vae", torch_dtype=torch.float32).eval().to(args.device)
-    latents = encode(vae, dataset.catalogue(args.cache, args.workers), cells, summary["size"], args.workers)
+    try:
+        found = dataset.catalogue(args.cache, args.workers)
+    except sources.SourceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    latents = encode(vae, found, cells, summary["size"], args.workers)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     beside = args.out.with_name(args.out.name + ".tmp")
     save_file({"latents": latents}, beside, metadata={"cells": json.dumps(cells)})
     beside.replace(args.out)

@@ -72,6 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.out.exists():
         parser.error(f"{args.out} exists: choose another folder, or remove it")
+    for flag, file in (
+        ("--previous", args.previous / "text_encoder" / "config.json"),
+        ("--previous", args.previous / "unet" / "config.json"),
+        ("--text", args.text / "text_encoder" / "config.json"),
+        ("--text", args.text / "tokenizer" / "tokenizer_config.json"),
+        ("--data", args.data / "metadata.jsonl"),
+    ):
+        if not file.is_file():
+            parser.error(f"{flag}: there is no {file}")
     lines = (args.data / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     draw = torch.randperm(len(lines), generator=torch.Generator().manual_seed(args.seed))
     captions = [json.loads(lines[number])["captions"][0] for number in draw[:CAPTIONS].tolist()]
@@ -84,8 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     matrix, explained = linear_map(*states((new, old), tokenizer, captions, args.seed))
     print(f"the map explains {explained:.1%} of the old states")
     unet = UNet2DConditionModel.from_pretrained(args.previous / "unet", **single)
-    shutil.copytree(args.text, args.out, ignore=shutil.ignore_patterns("unet"))
-    reading_through(unet, matrix).save_pretrained(args.out / "unet")
+    beside = args.out.with_name(args.out.name + ".tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(args.text, beside, ignore=shutil.ignore_patterns("unet"))
+    reading_through(unet, matrix).save_pretrained(beside / "unet")
+    beside.rename(args.out)
     return 0
 
 

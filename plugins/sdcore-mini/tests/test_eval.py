@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +24,17 @@ from mini_recipe import dataset
 from mini_recipe.pictures import colours
 
 EVAL = Path(__file__).parent.parent / "eval"
+PLUGINS = EVAL.parent.parent
+
+
+def script(name: str) -> Any:
+    """A script of the evaluation as a module; others have scripts of these names too."""
+    spec = importlib.util.spec_from_file_location(f"mini_eval_{name}", EVAL / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.parametrize("name", list(colours()))
@@ -168,3 +183,152 @@ def test_sheet_frames_what_is_wrong() -> None:
     assert sheet.size == (28, 28)
     assert sheet.getpixel((3, 8)) == (255, 255, 255)
     assert sheet.getpixel((15, 8)) == sheets.WRONG
+
+
+THINGS = {"red apple": (220, 0, 0), "blue ball": (0, 0, 255), "green key": (0, 160, 0)}
+STYLES = ("3d", "gradient", "flat", "noto")
+
+
+class FakeJudge:
+    """Takes everything for the first thing in the first style."""
+
+    concepts = (*THINGS, "else", "more", "rest")
+    styles = network.STYLES
+
+    def scores(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        order = [torch.linspace(0, -1, count).expand(len(pictures), -1) for count in (6, len(self.styles))]
+        return order[0], order[1]
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The evaluation with its heavy parts replaced: three things in four styles, and a model that draws blue."""
+    found = dataset.Catalogue((), {name: {style: Path(name) / style for style in STYLES} for name in THINGS})
+    blue = Image.new("RGB", (64, 64), colours()["blue"])
+
+    class FakeEngine:
+        asked: list[str] = []
+
+        def generate(self, text: str, **fields: Any) -> Any:
+            self.asked.append(text)
+            return SimpleNamespace(images=[blue] * fields.get("count", 1))
+
+    engine = FakeEngine()
+    monkeypatch.setattr("sdcore.Engine.load", lambda *_, **__: engine)
+    monkeypatch.setattr(network, "load", lambda _: FakeJudge())
+    monkeypatch.setattr(dataset, "catalogue", lambda *_: found)
+    icons = {path: (*THINGS[path.parent.name], 255) for paths in found.icons.values() for path in paths.values()}
+    monkeypatch.setattr("mini_recipe.icons.load", lambda path: Image.new("RGBA", (64, 64), icons[path]))
+    return engine
+
+
+def test_the_last_line_of_the_evaluation(
+    made_up: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate = script("evaluate")
+    random = torch.Generator().manual_seed(4)
+    monkeypatch.setattr(evaluate.vgg, "load", lambda _: None)
+    monkeypatch.setattr(evaluate.vgg, "features", lambda pictures, _: torch.randn(len(pictures), 20, generator=random))
+    monkeypatch.setattr(evaluate.drawing, "reconstruction", lambda *_: (26.1, 25.1))
+    monkeypatch.setattr(evaluate, "RESULTS", tmp_path / "results.json")
+    assert evaluate.main(["--prompts", "30", "--out", str(tmp_path / "out"), "--record", "fake"]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(figures) == list(evaluate.FIGURES)
+    assert set(figures) == {"concept_top1", "concept_top5", "style", "background", "psnr", "frechet", "prompts"}
+    assert (figures["concept_top5"], figures["psnr"], figures["prompts"]) == (1.0, 26.1, 30)
+    assert 0.2 < figures["concept_top1"] < 0.5
+    assert 0 < figures["background"] < 0.3  # blue is one of eleven
+    (row,) = json.loads((tmp_path / "results.json").read_text())
+    assert {key: row[key] for key in figures} == figures
+    assert set(row["by_style"]) == set(STYLES)
+    assert len(made_up.asked) == 30 + len(prompts.FREE)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"pictures.png", "free.png", "details.jsonl"}
+
+
+def test_pairs(made_up: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = script("pairs")
+    assert pairs.main(["--pairs", "16"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["of"] for line in lines] == ["renderings", "mini"]
+    assert len(set(made_up.asked)) > 10
+    # What is right is found where it was asked, whatever stands above or beside what.
+    red, blue = (Image.new("RGBA", (64, 64), (*THINGS[name], 255)) for name in ("red apple", "blue ball"))
+
+    class SeesColours(FakeJudge):
+        def scores(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            middle = pictures[:, :, 32, 32]
+            scores = torch.full((len(pictures), 6), -9.0)
+            scores[:, 0], scores[:, 1] = middle[:, 0], middle[:, 2]
+            return scores, scores
+
+    for stacked in (False, True):
+        for style in STYLES:
+            asked = pairs.Pair("red apple", "blue ball", style, stacked)
+            picture = dataset.pair_picture(red, blue, style, (255, 255, 255), 64, stacked)
+            assert pairs.told(SeesColours(), [picture], [asked]) == {"things": 1.0, "order": 1.0}
+            turned = dataset.pair_picture(blue, red, style, (255, 255, 255), 64, stacked)
+            assert pairs.told(SeesColours(), [turned], [asked]) == {"things": 0.0, "order": 0.0}
+
+
+def test_the_classifier_is_trained_as_what_ships_was() -> None:
+    classifier = script("classifier")
+    config = json.loads((EVAL / network.CONFIG).read_text())
+    mine = (classifier.WIDTH, classifier.BATCH, classifier.STEPS, classifier.SEED)
+    assert mine == tuple(config[key] for key in ("width", "batch", "steps", "seed"))
+    assert f"{config['steps']:,} steps of {config['batch']}" in (EVAL / "README.md").read_text()
+
+
+def rows_of_results() -> dict[str, dict[str, Any]]:
+    return {row["model"]: row for row in json.loads((EVAL / "results.json").read_text())}
+
+
+def table_of(readme: Path) -> dict[str, list[str]]:
+    """The rows of the table of figures, by what is in the first column up to a bracket or comma."""
+    rows = re.findall(r"^\|(.+)\|$", readme.read_text(), re.M)
+    cells = [[cell.strip(" *") for cell in row.split("|")] for row in rows]
+    return {re.split(r" \(|,", row[0])[0]: row[1:] for row in cells if len(row) == 7 and row[0][:3] != "---"}
+
+
+def assert_shows(cells: list[str], row: dict[str, Any], name: str) -> None:
+    """The cells of a table's row are a row of results, rounded."""
+    shares = [row[key] for key in ("concept_top1", "concept_top5", "style", "background")]
+    # Results have four digits: what is rounded is the share of so many pictures, not that.
+    counts = [round(share * row["prompts"]) / row["prompts"] for share in shares]
+    assert cells[:4] == [f"{100 * share:.1f} %".replace("100.0", "100") for share in counts], name
+    if cells[4]:
+        assert cells[4] == f"{row['psnr']:.2f} dB", name
+    assert abs(float(cells[5]) - row["frechet"]) < 0.0501, name
+
+
+@pytest.mark.parametrize(
+    ("package", "names", "judged"),
+    [
+        ("sdcore-mini", {name: name for name in (*(f"mini-v{number}" for number in range(5)), "mini-128")}, "mini-v4"),
+        ("sdcore-mini-128", {"sdcore-mini": "mini-v4", "sdcore-mini-128": "mini-128"}, "mini-128"),
+    ],
+)
+def test_the_tables_say_what_was_measured(package: str, names: dict[str, str], judged: str) -> None:
+    table, results = table_of(PLUGINS / package / "README.md"), rows_of_results()
+    for name, model in names.items():
+        assert_shows(table[name], results[model], name)
+    (ceiling,) = [row for name, row in table.items() if name.startswith("held-out renderings")]
+    row = results[judged]
+    assert_shows(ceiling, {**row, **row["judge_on_renderings"], "frechet": row["frechet_of_renderings"]}, "renderings")
+
+
+@pytest.mark.parametrize(("model", "concept"), [("mini-v4", 0.80), ("mini-128", 0.95)])
+def test_what_ships_reaches_the_aims(model: str, concept: float) -> None:
+    row = rows_of_results()[model]
+    assert row["concept_top1"] >= concept
+    assert row["style"] >= 0.95
+    assert row["background"] >= 0.95
+    assert row["psnr"] >= 26
+    assert row["prompts"] >= 300
+
+
+@pytest.mark.parametrize("package", ["sdcore-mini", "sdcore-mini-128"])
+def test_the_notice_names_every_style_of_the_data(package: str) -> None:
+    """The codec saw all of them, line art too."""
+    notice = (PLUGINS / package / "NOTICE").read_text()
+    for name in ("Noto Emoji", "3D", "gradient", "flat", "high contrast", "emojibase-data", "Unicode CLDR"):
+        assert name in notice

@@ -131,6 +131,7 @@ def test_a_full_disk_leaves_the_file_that_was_there(tmp_path: Path, monkeypatch:
 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "lora.safetensors").write_bytes(b"from before")
+    (tmp_path / "out" / "log.jsonl").touch()  # of the training that wrote it
     real = safetensors.torch.save_file
 
     def full(tensors: Any, path: Path, **more: Any) -> None:

@@ -54,10 +54,10 @@ def signature_of(icon: tuple[Path, str]) -> NDArray[Any]:
     return duplicates.signature(icons.load(path), style)
 
 
-def catalogue(cache: Path, workers: int = 1) -> Catalogue:
-    """All concepts with their icons, fetched and drawn as needed, by some processes."""
+def catalogue(cache: Path, workers: int = 1, limit: int | None = None) -> Catalogue:
+    """All concepts (or the first ones) with their icons, fetched and drawn as needed, by some processes."""
     entries, groups, annotations = icons.emoji_tables(cache)
-    found = concepts(entries, groups, annotations, held_out())
+    found = concepts(entries, groups, annotations, held_out())[:limit]
     paths = icons.rasterise_all(found, cache, workers)
     left_out = {name: "fewer than three styles" for name, styles in paths.items() if len(styles) < LEAST_STYLES}
     names = [concept.name for concept in found if concept.name not in left_out]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .job import Job as Job
     from .methods.full import Full as Full
     from .methods.vae import VAE as VAE
+    from .model_folder import in_the_way as in_the_way
     from .model_folder import save_model as save_model
     from .model_folder import save_network as save_network
     from .randomness import generator as generator
@@ -39,6 +40,7 @@ _HOME = {
     "Trained": "stages",
     "UNetArgs": "stages",
     "VAE": "methods.vae",
+    "in_the_way": "model_folder",
     "save_model": "model_folder",
     "save_network": "model_folder",
     "dry_run": "trial",
@@ -68,6 +70,7 @@ __all__ = [
     "dry_run",
     "generator",
     "known_plugins",
+    "in_the_way",
     "save_model",
     "save_network",
     "train",

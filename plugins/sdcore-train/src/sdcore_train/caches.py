@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .monitor.memory import readable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor
 
@@ -14,6 +18,8 @@ if TYPE_CHECKING:
 
 TEXT_LIMIT = 1 << 30
 """Bytes of encoded captions that are kept in memory."""
+DISK_LIMIT = 8 << 30
+"""Bytes of encoded captions that are kept on disk."""
 
 
 def folder_of(job: Job) -> Path:
@@ -44,9 +50,38 @@ def cache_text(job: Job) -> None:
 
     hashes = {name: value for name, value in job.model.hashes().items() if name.startswith("text_encoder")}
     hashes["dtype"] = str(next(job.model.text_encoders[0].parameters()).dtype)
-    disk = folder_of(job) / "text" if job.config.pictures.cache == "disk" else None
+    hashes["precision"] = job.config.precision
+    hashes["tokenizers"] = _digest(tokens_of(tokenizer) for tokenizer in job.model.tokenizers)
+    hashes["zeros"] = str(bool(job.model.config.get("force_zeros_for_empty_prompt")))
 
     def encode(captions: Sequence[str]) -> dict[str, Tensor]:
         return {name: value.cpu() for name, value in job.text.encode(captions).items()}
 
+    disk = folder_of(job) / "text" if job.config.pictures.cache == "disk" and _fits(job, encode) else None
     job.text.memory = TextMemory(encode, disk, hashes, TEXT_LIMIT)
+
+
+def _fits(job: Job, encode: Callable[[Sequence[str]], dict[str, Tensor]]) -> bool:
+    """Whether all encoded captions are few enough for the disk."""
+    import torch
+
+    captions = job.config.captions
+    if captions.shuffle or captions.tag_dropout:
+        return False  # almost every visit has a caption of its own, which is never read again
+    with torch.no_grad():
+        each = sum(value.nbytes for value in encode([""]).values())
+    count = len({caption for record in job.data.records for caption in record.captions})
+    if count * each <= DISK_LIMIT:
+        return True
+    job.say(f"{count:,} encoded captions would take {readable(count * each)}: they are kept in memory only")
+    return False
+
+
+def tokens_of(tokenizer: Any) -> str:
+    """What a tokenizer makes of words depends on: its class, its vocabulary, its special tokens."""
+    words = sorted(tokenizer.get_vocab().items())
+    return json.dumps([type(tokenizer).__name__, words, tokenizer.special_tokens_map], default=str)
+
+
+def _digest(texts: Iterable[str]) -> str:
+    return hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()

@@ -6,11 +6,13 @@ generators or the order of the data is in it: both follow from the seed and the 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +62,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     target = folder / f"step-{checkpoint.step:08d}"
     temporary = folder / f".{target.name}.tmp"
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in folder.glob(".step-*.tmp"):  # of a training that was killed
+            shutil.rmtree(left, ignore_errors=True)
         temporary.mkdir(parents=True)
         for name, tensors in checkpoint.tensors.items():
             save_file(
@@ -69,12 +72,17 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
             )
         facts = {"format": FORMAT, "step": checkpoint.step, "files": sorted(checkpoint.tensors), **checkpoint.facts}
         (temporary / "training.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        for path in (*temporary.iterdir(), temporary):
+            _to_disk(path)
         if target.exists():
             shutil.rmtree(target)
         temporary.rename(target)
+        _to_disk(folder)
     except Exception as error:
         # safetensors raises an error of its own, in whose text the system's error stands.
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error)
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(
+            f"os error {number}" in str(error) for number in (errno.ENOSPC, errno.EDQUOT)
+        )
         if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":
             raise
         last = list_checkpoints(folder)
@@ -90,6 +98,16 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     return target
 
 
+def _to_disk(path: Path) -> None:
+    """Wait until a file or the names in a folder are on the disk: a name alone would survive a power cut."""
+    with contextlib.suppress(PermissionError):  # of a folder, on Windows
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
@@ -98,12 +116,29 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     from safetensors.torch import load_file
 
-    try:
-        facts = json.loads((path / "training.json").read_text(encoding="utf-8"))
-        if facts.get("format") != FORMAT:
-            raise CheckpointError(f"{path} has format {facts.get('format')!r}, and this version reads {FORMAT}")
+    facts = read_facts(path)
+    with _damage(path):
         tensors = {name: load_file(path / f"{name}.safetensors") for name in facts["files"]}
         return Checkpoint(int(facts["step"]), tensors, facts)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, without its tensors.
+
+    Raises:
+        CheckpointError: it is damaged, or of another format.
+    """
+    with _damage(path):
+        facts: dict[str, Any] = json.loads((path / "training.json").read_text(encoding="utf-8"))
+        if facts.get("format") != FORMAT:
+            raise CheckpointError(f"{path} has format {facts.get('format')!r}, and this version reads {FORMAT}")
+        return facts
+
+
+@contextlib.contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    try:
+        yield
     except CheckpointError:
         raise
     except Exception as error:

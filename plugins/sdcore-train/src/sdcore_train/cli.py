@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
 from sdcore import Options
-from sdcore.cli.kit import add_options_flags, complain, options_of, say, table
+from sdcore.cli.kit import add_options_flags, complain, flag_of, options_of, read_flag, say, table
 from sdcore.cli.option_table import option_rows
 from sdcore.request import explain_validation
-from sdcore.uses import parse_use, read_value
+from sdcore.uses import Use, parse_use, read_uses
 
 from .config import Source, TrainConfig
 from .errors import ConfigError
@@ -65,15 +65,12 @@ def _add_fields(parser: argparse.ArgumentParser, section: type[Options], prefix:
             continue
         row = rows[name]
         details = ", ".join(part for part in (row["range"], f"default {row['default']}") if part)
-        how: dict[str, Any] = {"metavar": "VALUE"}
-        if bool in (kind, *get_args(kind)):
-            how = {"action": argparse.BooleanOptionalAction}
         group.add_argument(
             f"--{prefix}{name}".replace("_", "-"),
             dest=f"{_DEST}{prefix}{name}",
             default=argparse.SUPPRESS,
             help=f"{row['about']} ({details})".replace("%", "%%"),
-            **how,
+            **flag_of(kind, "VALUE"),
         )
     for name, kind in inner:
         _add_fields(parser, kind, f"{prefix}{name}.")
@@ -92,9 +89,8 @@ def config_of(args: argparse.Namespace, plugin: type[Training]) -> TrainConfig:
             place = values
             for section in sections:
                 place = place.setdefault(section, {})
-            place[name] = read_value(text) if isinstance(text, str) else text
-    uses = list(values.get("use", ()))
-    values["use"] = _with_method(uses, args, plugin) + [parse_use(text) for text in args.use or ()]
+            place[name] = read_flag(_kind_of(sections, name), text)
+    values["use"] = _with_method(values.get("use", ()), args, plugin) + [parse_use(text) for text in args.use or ()]
     if args.data:
         values["data"] = [_source(text) for text in args.data]
     try:
@@ -120,16 +116,28 @@ def read_toml(path: str) -> dict[str, Any]:
         raise ConfigError(f"{path} is not a TOML file: {error}") from None
 
 
-def _with_method(uses: list[Any], args: argparse.Namespace, plugin: type[Training]) -> list[Any]:
+def _with_method(uses: Any, args: argparse.Namespace, plugin: type[Training]) -> list[Any]:
     """The entries of ``use`` with the method's options, those of the file overridden by flags."""
-    mine = [use for use in uses if isinstance(use, Mapping) and use.get("plugin") == plugin.name]
+    try:
+        read = read_uses(uses)
+    except ValueError as error:
+        raise ConfigError(f"use: {error}") from None
+    mine = [use for use in read if isinstance(use, Use) and use.plugin == plugin.name]
     if len(mine) > 1:
         raise ConfigError(f"the file uses {plugin.name} twice; a command takes one")
-    given = dict(mine[0].get("options", {})) if mine else {}
+    given = dict(mine[0].options) if mine else {}
     flags = {key.removeprefix("option_"): value for key, value in vars(args).items() if key.startswith("option_")}
     options = options_of(args, plugin.Options, **{name: value for name, value in given.items() if name not in flags})
     entry = {"plugin": plugin.name, "options": options.model_dump(mode="json", exclude_unset=True)}
-    return [entry] + [use for use in uses if use not in mine]
+    return [entry] + [use for use in read if use not in mine]
+
+
+def _kind_of(sections: Sequence[str], name: str) -> Any:
+    """The annotation of a field of the configuration."""
+    part: Any = TrainConfig
+    for section in sections:
+        part = part.model_fields[section].annotation
+    return part.model_fields[name].annotation
 
 
 def _source(text: str) -> dict[str, Any]:

@@ -31,8 +31,7 @@ def make_accelerator(config: TrainConfig) -> Any:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     cpu = config.device == "cpu"
-    if config.device not in (None, "cpu") and not torch.cuda.is_available() and config.device.startswith("cuda"):
-        raise ConfigError(f"device is {config.device!r}, and torch finds no CUDA device here")
+    _check_device(config.device)
     if config.precision == "fp16" and (cpu or not torch.cuda.is_available()):
         raise ConfigError("precision fp16 needs a GPU; use bf16 or no")
     if config.compile is not None:
@@ -42,9 +41,28 @@ def make_accelerator(config: TrainConfig) -> Any:
         AcceleratorState._reset_state(reset_partial_state=True)
     joined = torch.distributed.is_available() and torch.distributed.is_initialized()
     accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu)
+    if config.device is not None and accelerator.device.type != config.device.partition(":")[0]:
+        raise ConfigError(f"device is {config.device!r}, and accelerate takes {accelerator.device} here; leave it out")
     if accelerator.num_processes > 1 and not joined:
         _leave_at_exit()
     return accelerator
+
+
+def _check_device(device: str | None) -> None:
+    """Refuse what is no device here; make "cuda:1" the one that accelerate will take."""
+    import torch
+
+    kind, _, number = (device or "cpu").partition(":")
+    if kind not in ("cpu", "cuda", "mps", "xpu") or (number and (kind != "cuda" or not number.isdecimal())):
+        raise ConfigError(f"device is {device!r}; known are cpu, cuda, cuda:N, mps and xpu")
+    if kind != "cuda":
+        return
+    if not torch.cuda.is_available():
+        raise ConfigError(f"device is {device!r}, and torch finds no CUDA device here")
+    if number:
+        if int(number) >= torch.cuda.device_count():
+            raise ConfigError(f"device is {device!r}, and there are {torch.cuda.device_count()} CUDA devices")
+        torch.cuda.set_device(int(number))
 
 
 @cache
@@ -91,19 +109,19 @@ def place(job: Job) -> None:
         frozen = torch.float32
     for name, module in job.model.components.items():
         # A VAE in float16 overflows in many models.
-        _to(module, job.device, torch.float32 if name == "vae" else frozen)
+        dtype = torch.float32 if name == "vae" else frozen
+        job.before |= {f"{name}/{key}": part.detach().cpu() for key, part in _tensors(module) if _changes(part, dtype)}
+        _to(module, job.device, dtype)
+    own = job.model.components
     for name, module in {one.name: one.module for one in job.trained}.items():
-        _to(module, job.device, frozen)
+        if own.get(name) is not module:
+            _to(module, job.device, frozen)
         module.train()
         if job.config.gradient_checkpointing:
-            enable = getattr(module, "enable_gradient_checkpointing", None) or getattr(
-                module, "gradient_checkpointing_enable", None
-            )
-            if enable is not None:
-                enable()
+            _checkpointing(module, "enable")
         called = any(one.called for one in job.trained if one.name == name)
         shared = called and job.config.distributed != "fsdp"
-        job.networks[name] = job.accelerator.prepare(module) if shared else module
+        job.networks[name] = _shared(job, name, module) if shared else module
     if job.config.distributed == "fsdp":
         from .sharding import shard
 
@@ -113,6 +131,43 @@ def place(job: Job) -> None:
         for name in {one.name for one in job.trained if one.called}:
             compiled: Any = torch.compile(job.networks[name], backend=job.config.compile)
             job.networks[name] = compiled
+
+
+def _shared(job: Job, name: str, module: torch.nn.Module) -> Any:
+    """The network as several processes call it together."""
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    # Where a family takes an earlier state of a text encoder, the last layers have no gradient.
+    unused = name.startswith("text_encoder")
+    job.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=unused)
+    return job.accelerator.prepare(module)
+
+
+def _checkpointing(module: Any, what: str) -> None:
+    """Enable or disable it, by the name that diffusers, transformers and older ones of those have for it."""
+    names = (f"{what}_gradient_checkpointing", f"activation_checkpointing_{what}", f"gradient_checkpointing_{what}")
+    found = next((name for name in names if hasattr(module, name)), None)
+    if found is not None:
+        getattr(module, found)()
+
+
+def _tensors(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
+    return [*module.named_parameters(), *module.named_buffers()]
+
+
+def _changes(part: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether a weight that is not trained gets another type."""
+    return part.is_floating_point() and not part.requires_grad and part.dtype != dtype
+
+
+def restore(job: Job) -> None:
+    """Put a model that somebody lent back: weights that got another type for the training, and each where it was."""
+    for name, place in job.places.items():
+        module = job.model.components[name]
+        if job.config.gradient_checkpointing:
+            _checkpointing(module, "disable")
+        for key, part in _tensors(module):
+            part.data = job.before.get(f"{name}/{key}", part.data).to(place)
 
 
 def _to(module: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> None:

@@ -47,6 +47,9 @@ class Job:
         say: tells the user a line.
         progress: whether bars are shown on a terminal.
         dry: whether this is only a trial, of which nothing is kept.
+        destination: the output folder that was asked for; in a trial, ``output`` is another.
+        before: by "network/weight", weights as they were before they were rounded to a smaller type for the training.
+        places: by network, the device that it is given back on; of a model that is lent.
     """
 
     data: Data
@@ -63,6 +66,7 @@ class Job:
         *,
         progress: bool = True,
         dry: bool = False,
+        destination: Path | None = None,
     ) -> None:
         import torch
 
@@ -82,6 +86,9 @@ class Job:
         self.say = say
         self.progress = progress
         self.dry = dry
+        self.destination = destination or self.output
+        self.before: dict[str, Tensor] = {}
+        self.places: dict[str, torch.device] = {}
 
     @property
     def main(self) -> bool:
@@ -134,9 +141,15 @@ class Job:
 
     def close(self) -> None:
         """Let the plugins put the model back as it was found."""
+        from .devices import restore
+
+        trained = {id(parameter) for parameter in self.parameters.values()}
+        restore(self)  # first: plugins may have put layers in between since, and take them out
         for _, plugin in reversed(self.plugins):
             plugin.close(self)
-        for module in self.model.components.values():
+        for name, module in self.model.components.items():
+            if not self.dry and any(id(parameter) in trained for parameter in module.parameters()):
+                self.model.weights_changed(name)
             module.requires_grad_(False)
             module.eval()
 

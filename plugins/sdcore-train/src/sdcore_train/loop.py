@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,10 +85,12 @@ class Loop:
         job = self.job
         count = job.config.accumulate
         totals: dict[str, float] = {}
+        keys: list[str] = []
         for micro in range(count):
             at = TrainStep(job, step.index, step.steps, micro)
             batch = job.plan.chain(ports.batch, at, next(self._batches))
             self._pictures += len(batch) * job.accelerator.num_processes
+            keys += batch.keys
             with contextlib.ExitStack() as stack:
                 self._sync(stack, micro + 1 == count)
                 stack.enter_context(job.accelerator.autocast())
@@ -97,12 +99,13 @@ class Loop:
                 loss, terms = total_loss(outcome)
                 value = float(loss.detach())
                 if value != value or value in (float("inf"), float("-inf")):
-                    self._diverged(at, f"the loss is {value} ({_listed(terms)})", batch)
+                    where = f" (micro-batch {at.number})"
+                    self._diverged(f"the loss is {value} ({_listed(terms)})", at, where, batch.keys)
                 job.accelerator.backward(loss / count)
             for name, term in terms.items():
                 totals[name] = totals.get(name, 0.0) + float(term) / count
         self._exchange()
-        self._norm = self._clip(step, batch)
+        self._norm = self._clip(step, keys)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
@@ -123,12 +126,19 @@ class Loop:
         return forward(step, batch) if made is None else made
 
     def _exchange(self) -> None:
-        if self.job.accelerator.num_processes > 1:
-            for parameter in self._by_hand:
-                if parameter.grad is not None:
-                    parameter.grad = self.job.accelerator.reduce(parameter.grad, "mean")
+        if self.job.accelerator.num_processes < 2 or not self._by_hand:
+            return
+        import torch
 
-    def _clip(self, step: TrainStep, batch: Batch) -> float:
+        # Where one process used a weight, the others take part with zeros, or it would wait for them without end.
+        has = torch.tensor([float(p.grad is not None) for p in self._by_hand], device=self.job.device)
+        used = self.job.accelerator.reduce(has, "sum").tolist()
+        for parameter, count in zip(self._by_hand, used, strict=True):
+            if count:
+                own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = self.job.accelerator.reduce(own, "mean")
+
+    def _clip(self, step: TrainStep, keys: Sequence[str]) -> float:
         job = self.job
         limit = job.config.optimizer.clip
         norm = job.accelerator.clip_grad_norm_(self._parameters, limit or float("inf"))
@@ -137,13 +147,13 @@ class Loop:
         value = float(whole(norm))
         # A gradient that overflows in float16 is what the scaler is for: it leaves that update out.
         if job.config.precision != "fp16" and not value < float("inf"):
-            self._diverged(step, f"the norm of the gradient is {value}", batch)
+            self._diverged(f"the norm of the gradient is {value}", step, "", keys)
         return value
 
-    def _diverged(self, step: TrainStep, what: str, batch: Batch) -> None:
+    def _diverged(self, what: str, step: TrainStep, where: str, keys: Sequence[str]) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        names = ", ".join(batch.keys[:8]) + (f" and {len(batch) - 8} more" if len(batch) > 8 else "")
-        raise DivergedError(f"{what} at step {step.index} (micro-batch {step.number}); its pictures: {names}")
+        names = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+        raise DivergedError(f"{what} at step {step.index}{where}; its pictures: {names}")
 
 
 def total_loss(outcome: Outcome) -> tuple[Tensor, dict[str, Tensor]]:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+from .monitor.log import LOG
 
 if TYPE_CHECKING:
     import torch
 
     from sdcore.models import Model
+
+    from .job import Job
 
 _PIPELINES = {
     "sd1": "StableDiffusionPipeline",
@@ -22,15 +27,21 @@ _PIPELINES = {
 
 
 def save_model(
-    model: Model, folder: Path, *, dtype: torch.dtype | None = None, scheduler: Mapping[str, Any] | None = None
+    model: Model,
+    folder: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    scheduler: Mapping[str, Any] | None = None,
+    before: Mapping[str, torch.Tensor] | None = None,
 ) -> Path:
     """Write a model as a diffusers folder, whole or not at all.
 
     Args:
         model: the model.
-        folder: must not exist, or is replaced if it was written by this function before.
+        folder: is replaced if it exists: ask :func:`in_the_way` before any work.
         dtype: of the stored weights; None is that of the model.
         scheduler: changes of the scheduler's configuration.
+        before: by "component/weight", weights to store instead of the model's, which were rounded (`Job.before`).
 
     Returns:
         The folder.
@@ -39,7 +50,7 @@ def save_model(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        _write(model, temporary, dtype, scheduler or {})
+        _write(model, temporary, dtype, scheduler or {}, before or {})
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)
@@ -48,12 +59,31 @@ def save_model(
     return folder
 
 
-def _write(model: Model, folder: Path, dtype: Any, scheduler: Mapping[str, Any]) -> None:
+def in_the_way(job: Job, name: str) -> Iterator[str]:
+    """What a training must not replace by what it will write.
+
+    Args:
+        job: the training, before any work.
+        name: of the file or folder in its output folder.
+    """
+    target = job.destination / name
+    if not target.exists():
+        return
+    whole = target.resolve()
+    if any(file.resolve().is_relative_to(whole) for files in job.model.weight_files.values() for file in files):
+        yield f"{target} is the model that would be trained, and the result would replace it; choose another output"
+    elif not (job.destination / LOG).exists():
+        yield f"{target} is in the way, and no training wrote it; choose another output"
+
+
+def _write(
+    model: Model, folder: Path, dtype: Any, scheduler: Mapping[str, Any], before: Mapping[str, torch.Tensor]
+) -> None:
     index: dict[str, Any] = {"_class_name": _PIPELINES[model.family]}
     for name, module in model.components.items():
         library = "transformers" if name.startswith("text_encoder") else "diffusers"
         index[name] = [library, _class_of(module)]
-        _save_module(module, folder / name, dtype)
+        _save_module(module, folder / name, dtype, before, f"{name}/")
     suffixes = [name.removeprefix("text_encoder") for name in model.components if name.startswith("text_encoder")]
     for suffix, tokenizer in zip(suffixes, model.tokenizers, strict=True):
         index["tokenizer" + suffix] = ["transformers", type(tokenizer).__name__]
@@ -91,12 +121,14 @@ def save_network(network: Any, folder: Path, *, dtype: torch.dtype | None = None
     return folder
 
 
-def _save_module(module: Any, folder: Path, dtype: Any) -> None:
+def _save_module(
+    module: Any, folder: Path, dtype: Any, before: Mapping[str, torch.Tensor] = MappingProxyType({}), prefix: str = ""
+) -> None:
     from safetensors.torch import save_file
 
+    found = {name: before.get(prefix + name, t).detach() for name, t in module.state_dict().items()}
     weights = {
-        name: (t.detach().to("cpu", dtype) if t.is_floating_point() else t.detach().cpu()).contiguous()
-        for name, t in module.state_dict().items()
+        name: (t.to("cpu", dtype) if t.is_floating_point() else t.cpu()).contiguous() for name, t in found.items()
     }
     folder.mkdir()
     name = "model.safetensors" if hasattr(module.config, "model_type") else "diffusion_pytorch_model.safetensors"

@@ -49,6 +49,7 @@ def load_job(
     model: Any = None,
     progress: bool = True,
     dry: bool = False,
+    destination: Path | None = None,
 ) -> Job:
     """Load the model and let the plugins look at it.
 
@@ -59,6 +60,7 @@ def load_job(
         model: instead of the configuration's, one that is in memory.
         progress: show bars on a terminal.
         dry: nothing is to be kept.
+        destination: the output folder that was asked for, if the configuration names another.
 
     Raises:
         ConfigError: with everything that is wrong.
@@ -67,15 +69,23 @@ def load_job(
     from sdcore.models import load_model
 
     from .devices import make_accelerator
+    from .monitor.tensorboard import check_tensorboard
     from .optim.optimizers import check_optimizer
+    from .sampling import check_samples
 
     if not any(plugin.command for _, plugin in plugins):
         raise ConfigError("nothing is to be trained: `use` needs one of the methods, such as full, lora or vae")
     check_optimizer(config.optimizer)
+    check_samples(config)
+    if config.logging.tensorboard:
+        check_tensorboard()
     accelerator = make_accelerator(config)
+    lent = model is not None
     if model is None:
         model = load_model(config.model, device="cpu", dtype="float32")
-    job = Job(config, model, plugins, accelerator, say, progress=progress, dry=dry)
+    job = Job(config, model, plugins, accelerator, say, progress=progress, dry=dry, destination=destination)
+    if lent:
+        job.places = {name: next(module.parameters()).device for name, module in model.components.items()}
     problems = [problem for _, plugin in plugins for problem in plugin.check(job)]
     if model.task != "text":
         problems.append(f"the U-Net is one for the task {model.task!r}; only those that take text are trained")
@@ -108,6 +118,7 @@ def prepare(job: Job) -> Ready:
         say=job.say,
         processes=job.accelerator.num_processes,
         progress=job.progress,
+        but=job.destination,
     )
     for module in job.model.components.values():
         module.requires_grad_(False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .config import TrainConfig
 from .monitor.bar import TrainBar
 from .monitor.curve import draw_curve
-from .monitor.log import Log
+from .monitor.log import LOG, Log
 from .monitor.memory import readable
 from .monitor.report import DataFacts, Made, Report, write_report
 from .monitor.samples import PROGRESS, write_samples
@@ -37,7 +37,7 @@ class Recorder:
         self._seconds, self._pictures = 0.0, 0
         quiet = not (job.main and job.progress)
         self._bar = TrainBar(steps, start, quiet=quiet, out=job.say)
-        self._log = Log(job.output / "log.jsonl", start) if job.main else None
+        self._log = Log(job.output / LOG, start) if job.main else None
         self._events: Any = None
         if job.main and job.config.logging.tensorboard:
             from .monitor.tensorboard import EventWriter
@@ -78,6 +78,11 @@ class Recorder:
         if self._events is not None:
             self._events.row(row)
         self._terms, self._since, self._seconds, self._pictures = {}, 0, 0.0, 0
+
+    @property
+    def last_loss(self) -> float:
+        """As the log has it; NaN if that is empty."""
+        return float(self._log.rows[-1]["loss"]) if self._log is not None and self._log.rows else float("nan")
 
     def say(self, text: str) -> None:
         """A line above the bar."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .checkpoint import Checkpoint, list_checkpoints, read_checkpoint, write_checkpoint
+from .checkpoint import Checkpoint, list_checkpoints, read_checkpoint, read_facts, write_checkpoint
 from .errors import CheckpointError, ConfigError
 from .optim.state import optimizer_from_tensors, optimizer_to_tensors
 from .prepare import Ready, checkpoints_folder
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .config import TrainConfig
+    from .job import Job
 
 FREE = ("output", "checkpoints", "samples", "logging", "device", "threads", "distributed", "compile")
 """What may change when a training goes on."""
@@ -43,6 +44,7 @@ def save(ready: Ready, step: int) -> Path | None:
         "optimizer": scalars,
         "scaler": None if scaler is None else scaler.state_dict(),
         "processes": job.accelerator.num_processes,
+        "model": _untrained(job),
     }
     return write_checkpoint(checkpoints_folder(job.config), Checkpoint(step, files, facts), job.config.checkpoints.keep)
 
@@ -57,14 +59,16 @@ def load(ready: Ready) -> int:
     import torch
 
     job = ready.job
-    found = list_checkpoints(checkpoints_folder(job.config))
-    if not found:
-        raise CheckpointError(f"there is no checkpoint in {checkpoints_folder(job.config)}; start without --resume")
-    checkpoint = read_checkpoint(found[-1][1])
-    where = found[-1][1]
+    where = newest(job.config)
+    checkpoint = read_checkpoint(where)
     _same_config(checkpoint.facts["config"], job.config, where)
+    if checkpoint.facts.get("model", _untrained(job)) != _untrained(job):
+        raise ConfigError(f"the model is not the one that {where} was trained on; use the same")
     if checkpoint.facts["data"] != job.data.fingerprint:
-        raise ConfigError(f"the data is not what it was when {where} was written: pictures or captions differ")
+        raise ConfigError(
+            f"the data is not what it was when {where} was written: pictures, captions, scores, masks or control "
+            "pictures differ, or were copied (a file is known by its size and its time of change)"
+        )
     for label, plugin in job.plugins:
         if checkpoint.facts["plugins"].get(label) != dict(plugin.state(job)):
             raise ConfigError(f"{label}: what it works with is not what it was when {where} was written")
@@ -87,6 +91,40 @@ def load(ready: Ready) -> int:
     if job.accelerator.scaler is not None and checkpoint.facts["scaler"]:
         job.accelerator.scaler.load_state_dict(checkpoint.facts["scaler"])
     return checkpoint.step
+
+
+def newest(config: TrainConfig) -> Path:
+    """The newest checkpoint of a training.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found = list_checkpoints(checkpoints_folder(config))
+    if not found:
+        raise CheckpointError(f"there is no checkpoint in {checkpoints_folder(config)}; start without --resume")
+    return found[-1][1]
+
+
+def check_config(config: TrainConfig) -> None:
+    """Find out before any work whether a training may go on with this configuration.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it is damaged.
+        ConfigError: it is of another training: what differs is named.
+    """
+    where = newest(config)
+    _same_config(read_facts(where)["config"], config, where)
+
+
+def _untrained(job: Job) -> dict[str, str]:
+    """The hashes of the networks whose own weights all stay as they are."""
+    trained = {id(parameter) for parameter in job.parameters.values()}
+    names = [
+        name
+        for name, module in job.model.components.items()
+        if not any(id(parameter) in trained for parameter in module.parameters())
+    ]
+    return {name: value for name, value in job.model.hashes().items() if name in names}
 
 
 def _split(value: Tensor, name: str, parameters: Mapping[str, Tensor]) -> Tensor:

@@ -5,10 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .errors import ConfigError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from .config import TrainConfig
     from .job import Job
+
+
+def check_samples(config: TrainConfig) -> None:
+    """Find out before any work whether pictures can be asked for as the configuration says.
+
+    Raises:
+        ConfigError: with what is wrong with it.
+    """
+    from sdcore import GenerateRequest, RequestError
+
+    for prompt in config.samples.prompts:
+        try:
+            GenerateRequest(**{"prompt": prompt, **config.samples.request})
+        except RequestError as error:
+            raise ConfigError(f"samples.request: {error}") from None
 
 
 def draw(job: Job) -> Sequence[tuple[str, Sequence[Image]]]:

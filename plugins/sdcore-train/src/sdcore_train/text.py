@@ -36,7 +36,7 @@ class Text:
 
     Args:
         job: the training, with its plan made.
-        trained: names of the text encoders that are trained; the others are run without gradients.
+        trained: names of the networks that are trained; text encoders that are not are run without gradients.
     """
 
     def __init__(self, job: Job, trained: Sequence[str]) -> None:
@@ -44,7 +44,7 @@ class Text:
         self._model = job.model
         self._family = family_of(job.model.family)
         self._names = [name for name in job.model.components if name.startswith("text_encoder")]
-        self._trained = frozenset(trained)
+        self._trained = frozenset(trained).intersection(self._names)
         self._words = Words(job.plan[ports.words], job.model.text_encoders)
         self._windows: dict[tuple[int, str], tuple[NDArray[Any], NDArray[Any]]] = {}
         self.memory: TextMemory | None = None

@@ -98,6 +98,8 @@ def _output(config: TrainConfig, resume: bool) -> Iterator[None]:
             f"{config.output} holds a training of {found[-1][0]} steps: go on with it (--resume), or choose another "
             "output folder"
         )
+    if resume:
+        resuming.check_config(config)
     existed = Path(config.output).exists()
     folder = make_folder(config.output)
     try:
@@ -148,7 +150,7 @@ class Run:
             job.output,
             files,
             done,
-            sum(losses) / max(1, len(losses)),
+            sum(losses) / len(losses) if losses else self._recorder.last_loss,
             seconds,
             pictures / seconds if seconds else 0.0,
         )
@@ -172,11 +174,20 @@ class Run:
         self._recorder.update(update)
         self._tell(Updated(job, update.index, update.loss, update.terms, update.rate, update.norm))
         kept, samples = job.config.checkpoints, job.config.samples
-        late = kept.seconds and time.monotonic() - self._saved_at >= kept.seconds
+        late = bool(kept.seconds) and self._is_late(kept.seconds)
         if done < self.ready.steps and ((kept.every and done % kept.every == 0) or late):
             self._checkpoint(done)
         if samples.every and done % samples.every == 0 and done < self.ready.steps:
             self._draw(done)
+
+    def _is_late(self, seconds: float) -> bool:
+        """Whether it is time for a checkpoint; several processes, whose clocks differ, hear it from the first one."""
+        late = time.monotonic() - self._saved_at >= seconds
+        if self.job.accelerator.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            late = broadcast_object_list([late])[0]
+        return late
 
     def _checkpoint(self, done: int) -> None:
         if self.job.text.memory is not None and self.job.main:

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .config import TrainConfig
@@ -48,7 +49,7 @@ class DryRun:
             ("trained weights", f"{self.trained:,}"),
             ("other weights", f"{self.frozen:,}"),
             ("loss of the first step", f"{self.loss:.5g}"),
-            ("one step", f"{self.seconds:.3f} s"),
+            ("one step", f"{self.seconds:.3f} s, with the encoding of its pictures and captions, which caches save"),
             (f"{self.steps:,} steps", f"{hours} h {rest // 60} min {rest % 60} s"),
             *((need.what, f"{need.size / 1e6:,.1f} MB ({need.how})") for need in self.memory),
             ("peak of this process", f"{self.peak / 1e6:,.1f} MB (measured)"),
@@ -71,9 +72,10 @@ def dry_run(
         Whatever `sdcore_train.train` raises before and in its first steps.
     """
     with tempfile.TemporaryDirectory(prefix="sdcore-dry-run-") as folder:
+        destination = Path(config.output)
         pictures = config.pictures.model_copy(update={"cache": "off"})
         config, used = resolve(changed(config, output=folder, pictures=pictures), known_plugins(plugins))
-        job = load_job(config, used, say, model=model, dry=True)
+        job = load_job(config, used, say, model=model, dry=True, destination=destination)
         try:
             ready = prepare(job)
             before = {name: value.detach().clone() for name, value in job.parameters.items()}
@@ -87,13 +89,17 @@ def dry_run(
                 value.data.copy_(before[name])
             trained = list(job.parameters.values())
             weights = [p for module in job.model.components.values() for p in module.parameters()]
-            frozen = sum(p.numel() for p in weights if not p.requires_grad)
+            others = [p for p in weights if not p.requires_grad]
+            frozen = sum(p.numel() for p in others)
+            peak = peak_memory(job.device)
             needs = estimate(
                 [p.shape for p in trained],
                 frozen,
                 config.optimizer.name,
+                frozen_size=sum(p.numel() * p.element_size() for p in others),
                 ema=bool(config.ema.decay),
                 state=optimizer_size(getattr(ready.optimizer, "optimizer", ready.optimizer)),
+                peak=peak if job.device.type == "cuda" else None,
             )
             return DryRun(
                 ready.steps,
@@ -104,7 +110,7 @@ def dry_run(
                 len(job.data.records),
                 len(job.data.skipped),
                 needs,
-                peak_memory(job.device),
+                peak,
             )
         finally:
             job.close()

@@ -237,8 +237,9 @@ def test_text_that_is_not_utf8(tmp_path):
 
 
 def test_broken_files_and_files_that_are_not_there_are_listed(tmp_path):
-    folder = pictures(tmp_path, [(16, 16)] * 5, mask=[None, None, None, None, "m.png"])
+    folder = pictures(tmp_path, [(16, 16)] * 6, mask=[None, None, None, None, "m.png", None])
     (folder / "000.png").unlink()
+    (folder / "005.png").write_bytes((folder / "005.png").read_bytes()[:20])  # within its header
     (folder / "001.png").write_bytes(b"no picture at all")
     noise(2, 4, 4).save(folder / "002.png")
     said = []
@@ -249,8 +250,9 @@ def test_broken_files_and_files_that_are_not_there_are_listed(tmp_path):
     assert "not a picture" in reasons["001.png"]
     assert "4x4 pixels; each side needs at least 8" in reasons["002.png"]
     assert "its mask" in reasons["004.png"]
+    assert "005.png" in reasons
     assert len(said) == 1
-    assert said[0].startswith("4 pictures are left out: 000.png: ")
+    assert said[0].startswith("5 pictures are left out: 000.png: ")
     with pytest.raises(DataError, match=r"000\.png: .*not there.*pictures\.broken"):
         data_of(folder, broken="error")
 

@@ -69,6 +69,25 @@ def test_flags_go_over_the_file(tmp_path: Path, file: Path, capsys: Any) -> None
     assert main(["train", "full", "--config", str(file), *flags[2:], "--steps", "4", "--resume", "--quiet"]) == 0
 
 
+def test_the_method_may_be_in_the_file_as_text(tmp_path: Path, file: Path, capsys: Any) -> None:
+    text = file.read_text(encoding="utf-8")
+    mine = text[text.index("[[use]]") : text.index("[pictures]")]
+    file.write_text('use = ["full:layers=attention", "min-snr:gamma=3"]\n' + text.replace(mine, ""), encoding="utf-8")
+    assert main(["train", "full", "--config", str(file), "--dtype", "float32", "--quiet"]) == 0
+    full, min_snr = written(tmp_path / "out").use
+    assert (full.plugin, full.options) == ("full", {"layers": "attention", "dtype": "float32"})
+    assert (min_snr.plugin, min_snr.options) == ("min-snr", {"gamma": 3})
+
+
+def test_text_stays_text(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = ["--output", "20241224", "--captions.prefix", "12", "--samples.request", '{"steps": 1}']
+    prompts = ["--samples.prompts", "a cat", "--samples.prompts", "7"]
+    assert main(["train", "full", "--config", str(file), *flags, *prompts, "--quiet"]) == 0
+    made = written(tmp_path / "20241224")
+    assert (made.captions.prefix, made.samples.prompts) == ("12", ("a cat", "7"))
+
+
 def test_dry_run_keeps_nothing(tmp_path: Path, file: Path, capsys: Any) -> None:
     assert main(["train", "full", "--config", str(file), "--dry-run"]) == 0
     said = capsys.readouterr().out

@@ -126,3 +126,97 @@ def test_nan_stops_and_names_the_pictures(tmp_path: Path) -> None:
     made = config(tmp_path, steps=6, use=["full", "poison"], checkpoints={"every": 2})
     with pytest.raises(DivergedError, match=r"nan.* at step 3 .*\.png.*last good checkpoint is .*step-00000002"):
         run(made, plugins=[Poison])
+
+
+def refuse(*_: Any, **__: Any) -> Any:
+    raise AssertionError("work was done")
+
+
+def test_it_is_refused_before_the_model_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(config(tmp_path))
+    monkeypatch.setattr("sdcore_train.trainer.load_job", refuse)
+    with pytest.raises(ConfigError, match="seed: 0 before, 1 now"):
+        run(config(tmp_path, seed=1), resume=True)
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        run(config(tmp_path, output=str(tmp_path / "other")), resume=True)
+    (tmp_path / "out" / "checkpoints" / "step-00000002" / "training.json").write_text("{", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        run(config(tmp_path), resume=True)
+
+
+def test_other_scores_and_masks_are_refused(tmp_path: Path) -> None:
+    import json
+
+    from PIL import Image
+
+    data = pictures(tmp_path / "data")
+    for number in range(8):
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.new("L", (32, 32), 200).save(tmp_path / "masks" / f"{number}.png")
+    source = [{"path": str(data), "masks": str(tmp_path / "masks")}]
+    run(config(tmp_path, data=source))
+    lines = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
+    (data / "metadata.jsonl").write_text("".join(json.dumps({**line, "score": 1.0}) + "\n" for line in lines))
+    with pytest.raises(ConfigError, match="scores, masks"):
+        run(config(tmp_path, data=source, steps=4), resume=True)
+    (data / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _, result = run(config(tmp_path, data=source, steps=4), resume=True)
+    assert result.steps == 4
+    Image.new("L", (32, 32), 20).resize((33, 32)).save(tmp_path / "masks" / "0.png")
+    with pytest.raises(ConfigError, match="scores, masks"):
+        run(config(tmp_path, data=source, steps=6), resume=True)
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    from sdcore.testing.tiny import tiny_folder
+
+    folder = Path(shutil.copytree(tiny_folder("sd1"), tmp_path / "base"))
+    run(config(tmp_path, model=str(folder)))
+    (file,) = (folder / "text_encoder").glob("*.safetensors")
+    tensors = load_file(file)
+    save_file({name: value * 1.01 for name, value in tensors.items()}, file, {"format": "pt"})
+    with pytest.raises(ConfigError, match="the model is not the one"):
+        run(config(tmp_path, model=str(folder), steps=4), resume=True)
+
+
+def test_nothing_more_to_do(tmp_path: Path) -> None:
+    _, first = run(config(tmp_path, logging={"every": 1}))
+    _, again = run(config(tmp_path, logging={"every": 1}), resume=True)
+    assert again.steps == 2
+    assert 0 < again.loss == pytest.approx(first.loss, rel=0.5)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sdcore_train import TrainConfig, train
+from sdcore_train.events import Updated
+made = TrainConfig.model_validate_json(Path(sys.argv[1]).read_text())
+def look(event):
+    if isinstance(event, Updated) and event.index == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+train(made, on_event=look, progress=False)
+"""
+
+
+def test_a_killed_process_loses_one_interval(tmp_path: Path) -> None:
+    import signal
+    import subprocess
+    import sys
+
+    made = config(tmp_path, steps=6, checkpoints={"every": 2}, use=[{"plugin": "full", "options": {}}])
+    (tmp_path / "config.json").write_text(made.model_dump_json(), encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "config.json")], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    folder = tmp_path / "out" / "checkpoints"
+    assert max(path.name for path in folder.glob("step-*")) == "step-00000004"
+    (folder / ".step-00000005.tmp").mkdir()  # as if it had been writing
+    model, result = run(made, resume=True)
+    assert result.steps == 6
+    assert not list(folder.glob(".*"))
+    whole, _ = run(config(tmp_path, steps=6, output=str(tmp_path / "whole")))
+    assert same(weights(model.unet), weights(whole.unet))

@@ -111,7 +111,7 @@ def test_estimated_state_is_what_the_optimizer_holds(name):
 
 
 def test_estimate_adds_up():
-    rows = estimate([(10, 20), (5,)], 1000, "adamw", frozen_bytes=2, ema=True, activations=777)
+    rows = estimate([(10, 20), (5,)], 1000, "adamw", frozen_size=2000, ema=True, peak=6877)
     assert {row.what: row.size for row in rows} == {
         "trained weights": 820,
         "frozen weights": 2000,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdcore_train import Batch, ConfigError, Trained, Training, TrainStep, UNetArgs, generator, ports
+from sdcore_train import Batch, ConfigError, Trained, Training, TrainStep, UNetArgs, generator, in_the_way, ports
 
 from sdcore import Contributions, ModelError, RequestError
 from sdcore_controlnet.describe import Kind
@@ -42,6 +43,7 @@ class ControlTraining(Training, ABC):
         """Find the preprocessor and try it; see that control pictures can be made as pictures are cut and mirrored."""
         if job.model.family == "refiner":
             yield f"{self.name}: there are no {self.kind}s for the refiner of SDXL"
+        yield from in_the_way(job, self.options.name)
         options, pictures = self.options, job.config.pictures
         if options.preprocess is None:
             return
@@ -122,30 +124,36 @@ class ControlTraining(Training, ABC):
         import torch
 
         from sdcore import Engine
-        from sdcore.images import tensors_to_images
         from sdcore_controlnet.options import ControlNet
         from sdcore_controlnet.plugin import ControlNetPlugin
 
         wanted = job.config.samples
         if not (wanted.every or wanted.prompts):
             return None
-        stream = job.data.stream(0)
-        batch = next(stream)
-        stream.close()  # type: ignore[attr-defined]
-        shown = self.controls.of(batch, generator(job.config.seed, "samples"))[:ROWS]
-        prompts = wanted.prompts or batch.captions
         seeds = [wanted.seed + number for number in range(wanted.count)]
-        height, width = batch.size
-        fields: dict[str, Any] = {"seeds": seeds, "height": height, "width": width, **wanted.request}
         rows = []
         with torch.no_grad():
             engine = Engine(job.model, plugins=[ControlNetPlugin])
-            for number, control in enumerate(tensors_to_images(shown * 2 - 1)):
-                prompt = prompts[number % len(prompts)]
+            for number, (control, caption) in enumerate(self._shown(job, len(wanted.prompts) or ROWS)):
+                prompt = wanted.prompts[number] if wanted.prompts else caption
+                size = {"height": control.height, "width": control.width}
+                fields: dict[str, Any] = {"seeds": seeds, **size, **wanted.request}
                 use = [ControlNet.model_validate({"model": self.net, "image": control})]
                 drawn = engine.generate(prompt, use=use, **fields).images
                 rows.append((prompt, [control, *drawn, *engine.generate(prompt, **fields).images]))
         return rows
+
+    def _shown(self, job: Job, count: int) -> list[tuple[Image, str]]:
+        """Control pictures of the first visits, and the captions of these."""
+        from sdcore.images import tensors_to_images
+
+        found: list[tuple[Image, str]] = []
+        with closing(job.data.stream(0)) as stream:  # type: ignore[type-var]  # it is a generator
+            while len(found) < count:
+                batch = next(stream)
+                controls = self.controls.of(batch, generator(job.config.seed, "samples", len(found)))
+                found += zip(tensors_to_images(controls * 2 - 1), batch.captions, strict=True)
+        return found[:count]
 
     def save(self, job: Job, folder: Path) -> Iterable[Path]:
         """The net as a folder that sdcore and diffusers load."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sdcore_train import Training, ports
+from sdcore_train import Training, in_the_way, ports
 
 from sdcore import Contributions, ModelError
 
@@ -76,12 +76,10 @@ class LoRATraining(Training):
 
             for problem in problems_of(self.options.resume_from, self._plan, found, self.options.dora):
                 yield f"lora: {problem}"
-        if (
-            self.options.layout in ("peft", "both")
-            and self._folder(job.output).exists()
-            and not _is_peft(self._folder(job.output))
-        ):
-            yield f"lora: {self._folder(job.output)} is in the way; choose another file or output"
+        if self.options.layout != "peft":
+            yield from in_the_way(job, f"{self.options.file}.safetensors")
+        if self.options.layout in ("peft", "both"):
+            yield from in_the_way(job, self._folder(job.destination).name)
 
     def parameters(self, job: Job) -> Iterator[Trained]:
         """The new layers: matrices, and DoRA's magnitudes, which do not decay."""
@@ -195,7 +193,3 @@ class LoRATraining(Training):
 
 def _adapted(job: Job) -> bool:
     return any(hasattr(module, "peft_config") for module in job.model.components.values())
-
-
-def _is_peft(folder: Path) -> bool:
-    return any(folder.glob("adapter_config.json")) or any(folder.glob("*/adapter_config.json"))

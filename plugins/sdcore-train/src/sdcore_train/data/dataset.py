@@ -49,6 +49,7 @@ class Data:
         say: is told of what is left out.
         processes: that train together.
         progress: a bar while many files are looked at, if stderr is a terminal.
+        but: a folder whose pictures are passed over; None is the output folder.
 
     Attributes:
         records: the pictures that can be used, ordered by source and key.
@@ -67,6 +68,7 @@ class Data:
         say: Say = say_on_stderr,
         processes: int = 1,
         progress: bool = True,
+        but: Path | None = None,
     ) -> None:
         self._config = config
         self._processes = processes
@@ -78,7 +80,7 @@ class Data:
         for source in config.data:
             # Names below one source need no more than themselves; those of several may be the same.
             skips = self._skips.within(source.path.rstrip("/") + "/") if len(config.data) > 1 else self._skips
-            records = source_records(source, skips, watched if progress else iter, Path(config.output))
+            records = source_records(source, skips, watched if progress else iter, but or Path(config.output))
             found += [(r, source.repeats, b) for r, b in place(records, sizes, config, self._skips)]
         if not found:
             raise DataError(f"data: no pictures are left: {reasons(self._skips)}")
@@ -108,10 +110,11 @@ class Data:
 
     @property
     def fingerprint(self) -> str:
-        """Changes when pictures come, go or change, or their captions: then the order of batches is another."""
+        """Changes when pictures come, go or change, or what belongs to them: then the training is another."""
         digest = hashlib.blake2b(digest_size=16)
         for record, repeats, size in zip(self.records, self._repeats, self._sizes, strict=True):
-            digest.update(repr((record.key, record.stamp, record.captions, repeats, size)).encode())
+            about = (record.key, record.stamp, record.beside, record.captions, record.score, repeats, size)
+            digest.update(repr(about).encode())
         return digest.hexdigest()
 
     def stream(self, start: int, *, process: int = 0, processes: int | None = None) -> Iterator[Batch]:

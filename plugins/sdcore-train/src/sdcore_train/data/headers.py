@@ -44,7 +44,7 @@ def picture_size(head: bytes, read: Callable[[int], bytes]) -> tuple[int, int]:
 
 
 def _png_size(head: bytes) -> tuple[int, int] | None:
-    if head[:8] != _PNG or head[12:16] != b"IHDR":
+    if head[:8] != _PNG or head[12:16] != b"IHDR" or len(head) < 24:
         return None
     width, height = struct.unpack(">II", head[16:24])
     at = 33

@@ -28,9 +28,11 @@ class Arrays(NamedTuple):
         return sum(array.nbytes for array in self if array is not None)
 
     def cut(self, top: int, left: int, height: int, width: int) -> Arrays:
-        """The same rectangle of all."""
-        found = (None if a is None else a[top : top + height, left : left + width] for a in self)
-        return Arrays(*found)
+        """The same rectangle of all, in memory of its own: what is around it can be freed."""
+        import numpy as np
+
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        return Arrays(*(None if a is None else np.ascontiguousarray(a[rows, columns]) for a in self))
 
     def mirrored(self) -> Arrays:
         """All of them, left and right exchanged."""

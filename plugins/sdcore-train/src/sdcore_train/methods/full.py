@@ -10,6 +10,7 @@ from pydantic import Field
 
 from sdcore import Options
 from sdcore_train.hooks import Training
+from sdcore_train.model_folder import in_the_way, save_model
 from sdcore_train.stages import Trained
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class FullTraining(Training):
         """Something must be trained."""
         if not (self.options.unet or self.options.text_encoder):
             yield "full: neither unet nor text_encoder is to be trained; set one of them"
+        yield from in_the_way(job, "model")
 
     def parameters(self, job: Job) -> Iterable[Trained]:
         """The chosen networks."""
@@ -59,7 +61,6 @@ class FullTraining(Training):
         """The model as a folder, ``model``."""
         import torch
 
-        from sdcore_train.model_folder import save_model
-
+        dtype = getattr(torch, self.options.dtype)
         scheduler = {"prediction_type": job.prediction}
-        yield save_model(job.model, folder / "model", dtype=getattr(torch, self.options.dtype), scheduler=scheduler)
+        yield save_model(job.model, folder / "model", dtype=dtype, scheduler=scheduler, before=job.before)

@@ -13,6 +13,7 @@ from sdcore import Contributions, Options
 from sdcore_train import ports
 from sdcore_train.hooks import Training
 from sdcore_train.lazy import losses as functions
+from sdcore_train.model_folder import in_the_way, save_model
 from sdcore_train.records import Batch
 from sdcore_train.stages import Outcome, Trained, TrainStep
 
@@ -49,6 +50,9 @@ class VAETraining(Training):
         """An AutoencoderKL is needed."""
         if type(job.model.vae).__name__ != "AutoencoderKL":
             yield f"vae: the model's codec is an {type(job.model.vae).__name__}; only an AutoencoderKL is trained"
+        if job.config.distributed == "fsdp":
+            yield "vae: distributed is 'fsdp', and a VAE is small enough to be whole in every process; use ddp"
+        yield from in_the_way(job, "model")
 
     def parameters(self, job: Job) -> Iterable[Trained]:
         """All of it, or the decoder."""
@@ -109,12 +113,10 @@ class VAETraining(Training):
         """The model with the trained VAE as a folder, ``model``."""
         import torch
 
-        from sdcore_train.model_folder import save_model
-
         vae: Any = job.model.vae
         if self.options.part == "all":
             vae.register_to_config(scaling_factor=1.0 / self._deviation(job))
-        yield save_model(job.model, folder / "model", dtype=getattr(torch, self.options.dtype))
+        yield save_model(job.model, folder / "model", dtype=getattr(torch, self.options.dtype), before=job.before)
 
     def _deviation(self, job: Job) -> float:
         """Standard deviation of the latents over pictures of the data (arXiv 2112.10752, appendix G)."""

@@ -14,6 +14,9 @@ from typing import Any
 from sdcore import OutputError
 from sdcore.files import write_atomic
 
+LOG = "log.jsonl"
+"""In the output folder of every training."""
+
 
 def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The rows of a log, in order; none if there is no file.

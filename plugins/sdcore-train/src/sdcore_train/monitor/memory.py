@@ -78,10 +78,10 @@ def estimate(
     frozen: int,
     optimizer: str,
     *,
-    frozen_bytes: int = 4,
+    frozen_size: int | None = None,
     ema: bool = False,
-    activations: int | None = None,
     state: int | None = None,
+    peak: int | None = None,
 ) -> tuple[Need, ...]:
     """What a training needs memory for.
 
@@ -89,9 +89,10 @@ def estimate(
         trained: shapes of the trained parameters, which are float32, as their gradients are.
         frozen: number of values that are not trained and lie on the device.
         optimizer: as in the configuration.
-        frozen_bytes: of each frozen value: 2 for float16.
+        frozen_size: bytes of the frozen values; None: four each.
         ema: whether an average of the weights is kept.
-        activations: bytes, measured; None leaves the row out.
+        peak: bytes at most on the device, measured over a step: what is left of it was for activations. None leaves
+            their row out.
         state: bytes of the optimizer's state, measured (`optimizer_size`); None: by its name, and as of adamw if
             the name is not known.
 
@@ -102,7 +103,8 @@ def estimate(
     count = sum(math.prod(shape) for shape in shapes)
     rows = [Need("trained weights", 4 * count, f"{count:,} in float32")]
     if frozen:
-        rows.append(Need("frozen weights", frozen * frozen_bytes, f"{frozen:,} of {frozen_bytes} bytes"))
+        size = 4 * frozen if frozen_size is None else frozen_size
+        rows.append(Need("frozen weights", size, f"{frozen:,} of {size / frozen:.3g} bytes"))
     rows.append(Need("gradients", 4 * count, "one for each trained weight"))
     if state is not None:
         rows.append(Need("optimizer", state, f"{optimizer}, measured"))
@@ -112,8 +114,9 @@ def estimate(
         rows.append(Need("optimizer", 8 * count if known is None else known, how))
     if ema:
         rows.append(Need("average", 4 * count, "of the trained weights, in float32"))
-    if activations is not None:
-        rows.append(Need("activations", max(0, activations), "measured in one step"))
+    if peak is not None:
+        left = peak - sum(row.size for row in rows)
+        rows.append(Need("activations", max(0, left), "and all else: the rest of the measured peak"))
     return (*rows, Need("together", sum(row.size for row in rows), ""))
 
 
