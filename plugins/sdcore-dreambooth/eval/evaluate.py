@@ -3,7 +3,7 @@
     python evaluate.py                    # all twelve subjects, four ways each
     python evaluate.py --subjects 2       # for trying
 
-What is printed last is one JSON line. With ``--docs`` the table goes into docs/dreambooth.md.
+The table is printed, and last one JSON line. With ``--docs docs/dreambooth.md`` the table goes into that page too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from dreambooth_eval import measures, prompts, results, settings
 from dreambooth_eval.judge import Judge, train_judge
-from dreambooth_eval.kept import Kept
+from dreambooth_eval.kept import Kept, digest_of_code
 from dreambooth_eval.learning import learn, write_data
 from dreambooth_eval.renders import Icon, load_icons, nearest_colour, new_backgrounds, recipe, render, subject_pictures
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 ROWS = 4
 """Subjects on the sheet."""
+CODE = ("sdcore", "sdcore_train", "sdcore_lora", "sdcore_dreambooth")
+"""Packages that decide what is measured."""
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -56,7 +59,8 @@ def main() -> int:
     found: list[results.Found] = []
     bases: list[dict[str, float]] = []
     rows: list[list[Image]] = []
-    facts = [settings.facts(), args.styles, args.style_words, base.model.hashes(), judge.accuracy]
+    code = digest_of_code([Path(__file__).parent, *(Path(find_spec(name).origin).parent for name in CODE)])
+    facts = [settings.facts(), args.styles, args.style_words, base.model.hashes(), judge.accuracy, code]
     kept = Kept(args.work / "measured", facts)
     for subject in subjects[:: max(1, len(subjects) // args.subjects)][: args.subjects]:
         one = Evaluation(args, base, judge, subject, size, kept)
@@ -72,9 +76,8 @@ def main() -> int:
         rows.append(row + classes)
         results.sheet(_header(plans), rows[:ROWS], 96, args.sheet)
     means = {name: sum(one[name] for one in bases) / len(bases) for name in bases[0]}
-    if args.docs:
-        results.write_table(args.docs, results.table(found, means))
-    print(json.dumps(results.summary(found, means, judge.accuracy, args.model or base.model.source)))
+    text = f"{results.learnt(plans)}\n\n{results.table(found, means)}"
+    results.tell(text, results.summary(found, means, judge.accuracy, args.model or base.model.source), args.docs)
     return 0
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
 
+from .settings import Plan
+
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+RECOGNISED, DRIFT = 0.8, 0.5
+"""The bars: share of each subject's pictures that are recognised, and of the drift that the prior leaves."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +59,14 @@ def means(found: Sequence[Found]) -> dict[str, dict[str, float]]:
 def summary(
     found: Sequence[Found], base: Mapping[str, float], judge: Mapping[str, float], model: str
 ) -> dict[str, Any]:
-    """The JSON line: means by plan, ratios of drift, and whether the bars are reached."""
+    """The JSON line: means by plan, ratios of drift, and whether the bars are reached (None: not measured)."""
     table = means(found)
     ratio = {
-        mode: round(table[f"{mode}, with prior"]["drift"] / max(1e-9, table[f"{mode}, without prior"]["drift"]), 3)
+        mode: table[f"{mode}, with prior"]["drift"] / max(1e-9, table[f"{mode}, without prior"]["drift"])
         for mode in ("full", "lora")
         if f"{mode}, with prior" in table and f"{mode}, without prior" in table
     }
-    lora = [one.untouched for one in found if one.plan.startswith("lora")]
+    untouched = _all(one.untouched for one in found if one.plan.startswith("lora"))
     return {
         "model": model,
         "subjects": len({one.subject for one in found}),
@@ -70,11 +76,34 @@ def summary(
         "style": {plan: round(values["style"], 3) for plan, values in table.items()},
         "drift": {plan: round(values["drift"], 4) for plan, values in table.items()},
         "taken": {plan: round(values["taken"], 3) for plan, values in table.items()},
-        "drift_ratio": ratio,
-        "lora_leaves_weights": all(lora) if lora else None,
+        "drift_ratio": {mode: round(value, 3) for mode, value in ratio.items()},
+        "lora_leaves_weights": untouched,
+        "bars": {
+            "recognised": _all(one.recognised >= RECOGNISED for one in found if one.plan.endswith("with prior")),
+            "drift": _all(value <= DRIFT for value in ratio.values()),
+            "lora_leaves_weights": untouched,
+        },
         "base": {name: round(value, 3) for name, value in base.items()},
         "judge": dict(judge),
     }
+
+
+def _all(found: Iterable[bool]) -> bool | None:
+    """Whether all are true; None if there is none."""
+    some = list(found)
+    return all(some) if some else None
+
+
+def learnt(plans: Sequence[Plan]) -> str:
+    """How the subjects were learnt, to stand above the table."""
+    from sdcore_dreambooth.training import RATES
+
+    ways = {
+        plan.mode: f"{plan.mode}: {plan.steps} steps, learning rate {plan.rate:g} "
+        f"({plan.rate / RATES[plan.mode]:.0f} times the plugin's default)"
+        for plan in plans
+    }
+    return textwrap.fill("; ".join(ways.values()) + ". The model is small, and takes such rates.", 120)
 
 
 def table(found: Sequence[Found], base: Mapping[str, float]) -> str:
@@ -97,6 +126,14 @@ def table(found: Sequence[Found], base: Mapping[str, float]) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+def tell(text: str, about: Mapping[str, Any], docs: Path | None) -> None:
+    """Print the table and, last, the JSON line. With a page, the table goes there too."""
+    if docs is not None:
+        write_table(docs, text)
+    print(text)
+    print(json.dumps(about))
 
 
 def write_table(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sdcore.files import write_atomic
 
 from .embedding_files import KINDS
+from .packing import packed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +23,6 @@ def bundle(path: Path, words: Mapping[str, Mapping[str, Tensor]]) -> None:
         words: word to vectors (places, width) by text encoder.
     """
     from safetensors import safe_open
-    from safetensors.torch import save
 
     with safe_open(path, "pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -30,7 +30,7 @@ def bundle(path: Path, words: Mapping[str, Mapping[str, Tensor]]) -> None:
     new = dict(named(words))
     if new.keys() <= tensors.keys():
         return
-    write_atomic(path, save({**new, **tensors}, about), overwrite=True)
+    write_atomic(path, packed({**new, **tensors}, about), overwrite=True)
 
 
 def named(words: Mapping[str, Mapping[str, Tensor]]) -> list[tuple[str, Tensor]]:

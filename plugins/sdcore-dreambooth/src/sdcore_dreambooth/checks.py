@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,36 @@ def folder_problems(path: str, what: str) -> Iterator[str]:
         yield f"{what}: the folder {path} holds no pictures"
 
 
+def look_at_data(job: Job, drawn: Collection[str]) -> None:
+    """Find out what is wrong with the pictures that are there and with their size, before class pictures are drawn.
+
+    Args:
+        job: the training.
+        drawn: folders of the class pictures.
+
+    Raises:
+        DataError: as it would be raised when the data is read.
+    """
+    from sdcore_train.data import Data
+    from sdcore_train.prepare import multiple_of
+
+    # Without class pictures there are no shares, and there may be less than a batch.
+    alone = {
+        "data": tuple(source for source in job.config.data if source.path not in drawn),
+        "batch_size": 1,
+        "pictures": job.config.pictures.model_copy(update={"shares": {}}),
+    }
+    config = job.config.model_copy(update=alone)
+    Data(
+        config,
+        size=job.size,
+        multiple=multiple_of(job),
+        say=lambda text: None,
+        progress=job.progress,
+        but=job.destination,
+    )
+
+
 def _request_problems(job: Job, options: DreamBooth) -> Iterator[str]:
     """Whether the model would draw the class pictures."""
     if all(subject.class_folder is not None for subject in options.all_subjects):
@@ -64,7 +94,7 @@ def say_doubts(job: Job, options: DreamBooth, tokens: bool = True) -> None:
         for line in token_warnings(job.model.tokenizers, subject.token) if tokens else ():
             job.say(f"warning: {line}")
         if options.prior_weight and subject.class_folder is not None:
-            for line in _strange(job, Path(subject.class_folder)):
+            for line in _strange(job, Path(subject.class_folder).expanduser()):
                 job.say(f"warning: {line}")
 
 

@@ -21,7 +21,7 @@ from sdcore_train import ConfigError
 from sdcore.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
-    from sdcore_train import Job
+    from sdcore_train import Job, TrainConfig
 
     from .prior_options import Prior
 
@@ -37,16 +37,17 @@ class ClassPictures:
     prompts: tuple[str, ...]
 
 
-def class_pictures(prompts: Sequence[str], prior: Prior, model: str | None, cache: Path) -> ClassPictures:
+def class_pictures(prompts: Sequence[str], prior: Prior, config: TrainConfig, cache: Path) -> ClassPictures:
     """Which folder is meant for class pictures.
 
     Args:
         prompts: of the class.
         prior: how they are drawn.
-        model: what the user named.
+        config: of the training: which model the user named, and which size.
         cache: the folder above.
     """
-    settings = [list(prompts), prior.class_request, prior.class_seed, model]
+    height, width = config.pictures.height, config.pictures.width
+    settings = [list(prompts), prior.class_request, prior.class_seed, config.model, height, width or height]
     digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=4).hexdigest()
     slug = re.sub(r"[^a-z0-9]+", "-", prompts[0].lower()).strip("-")[:40] or "class"
     return ClassPictures(cache / f"{slug}-{digest}", tuple(prompts))

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sdcore_train import ConfigError, Source, TrainConfig, changed, known_plugins
+from sdcore_train import Source, TrainConfig, changed
 
 from sdcore import Options
-from sdcore.plugin import nearest
-from sdcore.uses import Use
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 T = TypeVar("T", bound=Options)
@@ -20,27 +18,6 @@ T = TypeVar("T", bound=Options)
 def with_defaults(section: T, **values: Any) -> T:
     """A section of the configuration with these values where nothing was given."""
     return changed(section, **{name: value for name, value in values.items() if name not in section.model_fields_set})
-
-
-def uses(config: TrainConfig, name: str) -> bool:
-    """Whether a training plugin is in use."""
-    known = known_plugins()
-    kind = known[name].Options if name in known else None
-    return any(entry.plugin == name if isinstance(entry, Use) else type(entry) is kind for entry in config.use)
-
-
-def with_use(config: TrainConfig, name: str, options: dict[str, Any], package: str) -> TrainConfig:
-    """The configuration with one more training plugin; as it is, if that is in use already.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    if uses(config, name):
-        return config
-    known = known_plugins()
-    if name not in known:
-        raise ConfigError(f"there is no training plugin {name!r}: pip install {package}.{nearest(name, known)}")
-    return config.model_copy(update={"use": (*config.use, Use(plugin=name, options=options))})
 
 
 def enough(sources: Sequence[Source], config: TrainConfig) -> list[Source]:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from sdcore import ModelError
 from sdcore.files import write_atomic
 
+from .packing import packed
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -46,18 +48,17 @@ def save_embedding(path: Path, word: str, vectors: Mapping[str, Tensor], layout:
     Returns:
         The files.
     """
-    from safetensors.torch import save
-
     plain = {name: value.detach().float().cpu().contiguous() for name, value in vectors.items()}
     about = {"word": word, "vectors": str(max(len(value) for value in plain.values()))}
     if layout == "a1111":
         named = {KINDS[name]: value for name, value in plain.items()} if len(plain) > 1 else None
         tensors = named or {"emb_params": next(iter(plain.values()))}
-        return [write_atomic(path, save(tensors, about), overwrite=True)]
+        return [write_atomic(path, packed(tensors, about), overwrite=True)]
     files = []
     for name, value in plain.items():
         target = path if len(plain) == 1 else path.with_suffix(f".{name}{path.suffix}")
-        files.append(write_atomic(target, save({word: value}, {**about, "text_encoder": name}), overwrite=True))
+        content = packed({word: value}, {**about, "text_encoder": name})
+        files.append(write_atomic(target, content, overwrite=True))
     return files
 
 

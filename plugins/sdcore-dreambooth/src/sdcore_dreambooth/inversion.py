@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdcore_train import Batch, ConfigError, Source, TrainConfig, Training, TrainStep, ports
+from sdcore_train import Batch, ConfigError, Source, TrainConfig, Training, TrainStep, changed, ports
 
 from sdcore import Contributions
 
@@ -16,7 +16,7 @@ from .configuring import enough, with_defaults, with_sources
 from .inversion_options import LearnWord
 from .subjects import ANY, TOKEN
 from .tokens import ids_of, is_known
-from .word_training import WordTraining, file_stem
+from .word_training import WordTraining
 
 if TYPE_CHECKING:
     from sdcore_train import Job, Trained
@@ -35,8 +35,9 @@ class TextualInversionTraining(Training):
     _words: WordTraining
 
     def configure(self, config: TrainConfig) -> TrainConfig:
-        """Add the folder; fill in what was left open."""
+        """Add the folder; fill in what was left open: built-in captions, where a source has none."""
         options = self.options
+        config = config.model_copy(update={"data": tuple(map(_captioned, config.data))})
         if options.path is not None:
             config = with_sources(
                 config, enough([Source.model_validate({"path": options.path, "caption": ANY})], config)
@@ -106,9 +107,11 @@ class TextualInversionTraining(Training):
 
     def save(self, job: Job, folder: Path) -> Iterable[Path]:
         """The word in the wanted layouts."""
-        from .embedding_files import save_embedding
+        from .word_files import save_words
 
-        word = self.options.word
-        for layout in self.options.layouts:
-            stem = file_stem(word) + ("-diffusers" if layout == "diffusers" else "")
-            yield from save_embedding(folder / f"{stem}.safetensors", word, self._words.vectors[word], layout)
+        return save_words(folder, self._words.vectors, self.options.layouts)
+
+
+def _captioned(source: Source) -> Source:
+    """A source whose pictures are about the word where they have no caption; without words it would learn nothing."""
+    return source if (source.caption or "").strip() else changed(source, caption=ANY)

@@ -12,7 +12,7 @@ from sdcore import Contributions
 
 from .options import DreamBooth
 from .training import DreamBoothTraining
-from .word_training import WordTraining, file_stem
+from .word_training import WordTraining
 
 if TYPE_CHECKING:
     from sdcore_train import Job, Trained
@@ -34,7 +34,7 @@ class Pivotal(DreamBooth):
 
 
 class PivotalTraining(DreamBoothTraining):
-    """DreamBooth with words that are trained together with the model; a LoRA's file brings its words with it."""
+    """DreamBooth with words that are trained together with the model; a LoRA's file of kohya's layout holds them."""
 
     name = "pivotal"
     Options = Pivotal
@@ -61,25 +61,33 @@ class PivotalTraining(DreamBoothTraining):
         return [self._words.sampling()]
 
     def save(self, job: Job, folder: Path) -> Iterable[Path]:
-        """Beside a whole model, the words as files; a LoRA takes them in."""
-        from .embedding_files import save_embedding
+        """The words as files, unless all that is made is a LoRA's file that takes them in."""
+        from .word_files import save_words
 
         # As they are now: averaged, if the training keeps an average.
         self._learnt = {
             word: {name: value.detach().clone() for name, value in vectors.items()}
             for word, vectors in self._words.vectors.items()
         }
-        if self.options.mode == "full":
-            for word, vectors in self._learnt.items():
-                yield from save_embedding(folder / f"{file_stem(word)}.safetensors", word, vectors)
+        lora = _lora_of(job)
+        if lora is None:
+            return save_words(folder, self._learnt)
+        # Only programs that read kohya's names look for words in a LoRA's file; diffusers refuses a file with them.
+        return () if lora.layout == "kohya" else save_words(folder, self._learnt, taken=[lora.file])
 
     def event(self, job: Job, event: TrainEvent) -> None:
-        """Put the words into the LoRA's files when these are written."""
+        """Put the words into the LoRA's file with kohya's names when it is written."""
         from sdcore_train.events import Ended
 
         from .bundles import bundle
 
-        if isinstance(event, Ended) and self.options.mode == "lora":
+        lora = _lora_of(job)
+        if isinstance(event, Ended) and lora is not None and lora.layout in ("kohya", "both"):
             for path in event.files:
-                if path.suffix == ".safetensors":
+                if path.name == f"{lora.file}.safetensors":
                     bundle(path, self._learnt)
+
+
+def _lora_of(job: Job) -> Any:
+    """The options of the LoRA that is trained, or None."""
+    return next((plugin.options for _, plugin in job.plugins if plugin.name == "lora"), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -33,7 +34,9 @@ class Subject(Options):
         "and [class] stand for the identifier and the class, in pictures' own captions too",
     )
     class_prompts: Texts = Field(
-        default=(), description="prompts of the class pictures; empty: `prompts` without [token]"
+        default=(),
+        description="prompts of the class pictures; empty: `prompts` without [token], or with the class in its place "
+        "where they do not name it",
     )
     class_folder: str | None = Field(
         default=None, description="folder of class pictures of yours, taken as it is; None lets the model draw them"
@@ -79,7 +82,7 @@ class Subject(Options):
     @property
     def about_class(self) -> tuple[str, ...]:
         """The class prompts, filled in."""
-        given = self.class_prompts or tuple(without_token(prompt) for prompt in self.prompts)
+        given = self.class_prompts or tuple(without_token(prompt, self.class_name) for prompt in self.prompts)
         return tuple(dict.fromkeys(prompt.replace(CLASS, self.class_name) for prompt in given))
 
     def caption(self, text: str, share: float) -> str:
@@ -94,9 +97,15 @@ class Subject(Options):
         return text.replace(TOKEN, self.token).replace(CLASS, self.class_name)
 
 
-def without_token(prompt: str) -> str:
-    """A prompt about the class alone: "a [token] [class]" is "a [class]"."""
-    return " ".join(prompt.replace(TOKEN, " ").split()).replace(" ,", ",").replace(" .", ".")
+def without_token(prompt: str, class_name: str) -> str:
+    """A prompt about the class alone: "a [token] [class]" is "a [class]".
+
+    Where a prompt does not name the class, the class stands in for the token: "a photo of [token]" is "a photo of
+    [class]".
+    """
+    written = re.search(rf"(?<!\w){re.escape(class_name)}(?!\w)", prompt, re.IGNORECASE)
+    rest = prompt.replace(TOKEN, " " if written or CLASS in prompt else CLASS)
+    return " ".join(rest.split()).replace(" ,", ",").replace(" .", ".")
 
 
 def doubled(subjects: Sequence[Subject]) -> list[str]:

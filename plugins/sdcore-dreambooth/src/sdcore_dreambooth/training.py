@@ -13,9 +13,10 @@ from sdcore_train import Batch, ConfigError, Source, TrainConfig, Training, Trai
 
 from sdcore import Contributions
 
-from .checks import problems_of, say_doubts
+from .checks import look_at_data, problems_of, say_doubts
 from .class_pictures import ClassPictures, class_pictures, draw_class_pictures
-from .configuring import enough, with_defaults, with_sources, with_use
+from .configuring import enough, with_defaults, with_sources
+from .method import complete, with_method
 from .options import DreamBooth
 from .prior import class_share, prior_weights
 from .subjects import ANY
@@ -54,9 +55,10 @@ class DreamBoothTraining(Training):
         """The class pictures that the model draws, each once."""
         if not self.options.prior_weight:
             return []
-        cache = Path(self.options.class_cache or Path(config.output) / "class-pictures")
+        own = self.options.class_cache
+        cache = Path(own).expanduser() if own else Path(config.output) / "class-pictures"
         found = {
-            subject.about_class: class_pictures(subject.about_class, self.options, config.model, cache)
+            subject.about_class: class_pictures(subject.about_class, self.options, config, cache)
             for subject in self.options.all_subjects
             if subject.class_folder is None
         }
@@ -66,12 +68,7 @@ class DreamBoothTraining(Training):
         """Add the pictures of the subjects and of their classes, and who trains; fill in what was left open."""
         options = self.options
         config = with_sources(config, [*enough(self._subjects(), config), *self._classes(config)])
-        if options.mode == "lora":
-            trigger = ", ".join(f"{one.token} {one.class_name}" for one in options.all_subjects)
-            chosen = {"text_encoder": options.text_encoder, "trigger": trigger, **options.lora}
-            config = with_use(config, "lora", chosen, "'sdcore-dreambooth[lora]'")
-        else:
-            config = with_use(config, "full", {"text_encoder": options.text_encoder}, "sdcore-train")
+        config = with_method(config, options)
         fields: dict[str, object] = {
             "captions": with_defaults(config.captions, dropout=0.0),
             "optimizer": with_defaults(config.optimizer, learning_rate=RATES[options.mode]),
@@ -85,12 +82,16 @@ class DreamBoothTraining(Training):
 
     def check(self, job: Job) -> Iterable[str]:
         """Everything that can be known before class pictures are drawn."""
+        yield from complete(job, self.options, self)
         yield from problems_of(job, self.options)
         say_doubts(job, self.options, self.rare_tokens)
 
     def prepare(self, job: Job) -> None:
-        """Draw the class pictures that are missing."""
-        for wanted in self.classes(job.config):
+        """Draw the class pictures that are missing, if the other pictures can be used."""
+        classes = self.classes(job.config)
+        if classes:
+            look_at_data(job, {str(wanted.folder) for wanted in classes})
+        for wanted in classes:
             self._trial += draw_class_pictures(job, wanted, self.options)
 
     def close(self, job: Job) -> None:

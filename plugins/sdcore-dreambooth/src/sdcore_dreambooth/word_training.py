@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +58,3 @@ class WordTraining:
         """What draws sample pictures with the words."""
         plugin = plugin_for(self.vectors, self._encoders)
         return plugin, plugin.name
-
-
-def file_stem(word: str) -> str:
-    """A word as the name of a file: "<my-cat>" is "my-cat"."""
-    return re.sub(r"[^\w.+-]+", "-", word).strip("-.") or "word"

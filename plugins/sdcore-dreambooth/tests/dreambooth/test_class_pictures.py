@@ -109,6 +109,29 @@ def test_other_settings_have_another_folder(tmp_path: Path) -> None:
     assert len(list((tmp_path / "class").iterdir())) == 2
 
 
+def test_each_size_has_a_folder(tmp_path: Path) -> None:
+    """In a shared cache, those of one size stay while another is drawn."""
+    cat, cache = str(pictures(tmp_path / "cat")), tmp_path / "class"
+    one = DreamBooth(path=cat, token="zwx", class_name="cat", class_cache=str(cache), **{**SMALL, "class_count": 2})
+    said = []
+    for name, size in enumerate(({"height": 32}, {"height": 48}, {"height": 32, "width": 32}, {"height": 48})):
+        say = Quiet()
+        plan = config(tmp_path / str(name), one, pictures={**size, "cache": "off", "prefetch": 0})
+        train(plan, say=say, progress=False)
+        said.append("drawing 2 class pictures" in say)
+    assert said == [True, True, False, False]
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_cache_may_be_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    one = DreamBooth(
+        path=str(pictures(tmp_path / "cat")), token="zwx", class_name="cat", class_cache="~/class", **SMALL
+    )
+    train(config(tmp_path / "out", one), say=Quiet(), progress=False)
+    assert len(list((tmp_path / "home" / "class").iterdir())) == 1
+
+
 def test_fewer_and_more_may_be_wanted(tmp_path: Path) -> None:
     before = _stamps(_run(tmp_path, "one"))
     folder = _run(tmp_path, "two", class_count=2)
@@ -140,7 +163,8 @@ def test_a_folder_of_the_users_is_taken_as_it_is(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "class-pictures").exists()
 
 
-def test_class_pictures_of_another_model_are_told(tmp_path: Path) -> None:
+def test_class_pictures_of_another_model_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     mine = tmp_path / "mine"
     mine.mkdir()
     other = Engine.load(tiny_folder("sd1", seed=1))
@@ -148,7 +172,7 @@ def test_class_pictures_of_another_model_are_told(tmp_path: Path) -> None:
         other.generate("a cat", seed=seed, steps=1, height=32, width=32).save(mine / f"{seed}.png")
     say = Quiet()
     one = DreamBooth(
-        path=str(pictures(tmp_path / "cat")), token="zwx", class_name="cat", class_folder=str(mine), **SMALL
+        path=str(pictures(tmp_path / "cat")), token="zwx", class_name="cat", class_folder="~/mine", **SMALL
     )
     train(config(tmp_path / "out", one), say=say, progress=False)
     assert "drawn by another model" in say

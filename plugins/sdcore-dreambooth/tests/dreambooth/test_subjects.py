@@ -34,6 +34,22 @@ def test_captions_are_filled_in(tmp_path: Path) -> None:
     assert sorted(seen[0].batch.captions) == ["a photo of zwx", "a photo of zwx", "the zwx cat face on a house"]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [
+        ("a photo of a [token] [class], 3d", "a photo of a red cat, 3d"),
+        ("[class] [token]", "red cat"),
+        ("a photo of [token]", "a photo of red cat"),
+        ("a [token], sitting", "a red cat, sitting"),
+        ("[token]", "red cat"),
+        ("a [token] Red Cat .", "a Red Cat."),
+        ("a [token] in the red cathedral", "a red cat in the red cathedral"),
+    ],
+)
+def test_a_class_prompt_always_names_the_class(prompt: str, wanted: str) -> None:
+    assert Subject(path="x", token="zwx", class_name="red cat", prompts=prompt).about_class == (wanted,)
+
+
 def test_one_of_several_prompts_is_drawn_for_each_visit(tmp_path: Path) -> None:
     one = DreamBooth(
         path=str(pictures(tmp_path / "cat")),

@@ -100,6 +100,19 @@ def test_the_training_sees_what_the_engine_sees(tmp_path: Path) -> None:
     assert float((context - seen[-1]).abs().max()) <= 1e-5
 
 
+@pytest.mark.parametrize("caption", [None, "", " "])
+def test_pictures_of_a_source_without_captions_get_built_in_ones(tmp_path: Path, caption: str | None) -> None:
+    folder = pictures(tmp_path / "cat")
+    (folder / "0.txt").write_text("a [token] on a house")
+    source = {"path": str(folder)} | ({} if caption is None else {"caption": caption})
+    word = LearnWord(word="<blob>", kind="style")
+    Spy.seen.clear()
+    train(config(tmp_path / "out", word, "spy", data=source, batch_size=3), plugins=[Spy], say=Quiet(), progress=False)
+    captions = Spy.seen[0].batch.captions
+    assert "a <blob> on a house" in captions
+    assert sum(caption.endswith("in the style of <blob>") for caption in captions) == 2
+
+
 def test_words_stop_where_they_are_told_to(tmp_path: Path) -> None:
     one = Pivotal(
         path=str(pictures(tmp_path / "cat")),
@@ -131,7 +144,8 @@ def test_a_full_pivotal_tuning_gives_a_model_and_a_word(tmp_path: Path) -> None:
         class_steps=1,
     )
     result = train(config(tmp_path / "out", one, steps=2), say=Quiet(), progress=False)
-    word, folder = sorted(result.files, key=lambda path: path.is_dir())
+    word, other, folder = sorted(result.files, key=lambda path: (path.is_dir(), len(path.name)))
+    assert torch.equal(load_file(word)["emb_params"], load_file(other)["<blob>"])
     latents = Engine.load(folder).generate("a <blob> cat", use=[TextualInversion(path=word)], **FIELDS).latents
     assert bool(latents.isfinite().all())
 
@@ -151,6 +165,9 @@ def test_a_loras_file_takes_words_in(tmp_path: Path, family: str) -> None:
     after = load_file(path)
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert len(after) == len(before) + len(vectors)
+    once = path.read_bytes()
+    bundle(path, {"<blob>": vectors})
+    assert path.read_bytes() == once
     together = engine.generate("a <blob> cat", use=[f"lora:path={path}"], **FIELDS).latents
     assert not torch.equal(alone, together)
     ignored = engine.generate("a <blob> cat", use=[f"lora:path={path},words=false"], **FIELDS).latents

@@ -9,6 +9,7 @@ import pytest
 from sdcore_dreambooth import DreamBooth, LearnWord, Subject
 from sdcore_dreambooth.tokens import is_known
 from sdcore_train import ConfigError, train
+from sdcore_train.data import DataError
 
 from sdcore.models.tokenizer import clip_tokenizer
 
@@ -60,6 +61,25 @@ def test_nothing_is_drawn_before_it_is_said(tmp_path: Path, change: dict[str, An
     with pytest.raises(ConfigError, match=wrong):
         train(config(tmp_path / "out", DreamBooth(**fields)), say=Quiet(), progress=False)
     assert not (tmp_path / "out" / "class-pictures").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"pictures": {"height": 36}}, "36x36.*multiples of 16"),
+        ({"data": {"path": "bare"}}, "bare: 3 of 3 pictures have no caption"),
+        ({"pictures": {"height": 64, "small": "error"}}, "3 pictures are smaller"),
+    ],
+)
+def test_nothing_is_drawn_before_the_other_pictures_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], wrong: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "bare")
+    one = DreamBooth(path=str(pictures(tmp_path / "cat")), token="zwx", class_name="cat", mode="full")
+    with pytest.raises(DataError, match=wrong):
+        train(config(tmp_path / "out", one, **fields), say=Quiet(), progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_refiner_learns_no_subject(tmp_path: Path) -> None:
