@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 from sdcore_train import TrainConfig
 
 from .common import config
@@ -82,6 +83,17 @@ def test_two_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_text_encoders_in_two_processes(tmp_path: Path) -> None:
+    """SDXL takes the last state but one of its first text encoder: the last layer never has a gradient."""
+    use = [{"plugin": "full", "options": {"unet": False, "text_encoder": True}}]
+    made = config(tmp_path, "sdxl", batch_size=2, steps=3, accumulate=2, use=use)
+    a, b = launch(tmp_path, made, 2)
+    assert a == b
+    weights = load_file(tmp_path / "out" / "checkpoints" / "step-00000003" / "weights.safetensors")
+    assert any(name.startswith("text_encoder_2/") for name in weights)
+
+
+@pytest.mark.slow
 def test_shards(tmp_path: Path) -> None:
     # Gradient descent: Adam makes whole steps of gradients that are rounding.
     optimizer = {"name": "sgd", "learning_rate": 0.1}
@@ -96,15 +108,16 @@ def test_shards(tmp_path: Path) -> None:
     whole = launch(tmp_path, config(tmp_path, output=str(tmp_path / "ddp"), **fields), 2)
     shards = launch(tmp_path, config(tmp_path, output=str(tmp_path / "fsdp"), distributed="fsdp", **fields), 2)
     assert shards[0] == shards[1]
-    from safetensors.torch import load_file
-
     for step in ("step-00000002", "step-00000003"):
         for file in ("weights", "ema", "optimizer"):
             a, b = (
                 load_file(tmp_path / part / "checkpoints" / step / f"{file}.safetensors") for part in ("ddp", "fsdp")
             )
             assert a.keys() == b.keys()
-            assert all(float((a[name] - b[name]).abs().max()) < 1e-6 for name in a), (step, file)
+            worst = max(float((a[name] - b[name]).abs().max()) for name in a)
+            # A momentum is a sum of gradients, which rounding of every layer went into: it differs by that of its size.
+            size = max(float(value.abs().max()) for value in a.values())
+            assert worst < (1e-5 * size if file == "optimizer" else 1e-6), (step, file, worst, size)
     assert whole[0]
     more = config(tmp_path, output=str(tmp_path / "fsdp"), distributed="fsdp", **{**fields, "steps": 4})
     again = launch(tmp_path, more, 2, "--resume")
