@@ -48,9 +48,10 @@ test-slow: $(STAMP)
 test-packages: $(STAMP)
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m tests.packages
 
-# The tutorial, and every sdcore command of the documentation with small stand-ins for its files; three minutes.
+# The tutorial, every Python block of the documentation, and every sdcore command in it with small stand-ins for its files;
+# four minutes.
 test-docs: $(STAMP)
-	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -n auto --maxprocesses=4 -m slow tests/test_shell_blocks.py tests/test_tutorial.py
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -n auto --maxprocesses=4 -m slow tests/test_docs.py tests/test_shell_blocks.py tests/test_tutorial.py
 
 # The gallery in headless Chromium, and killed under load; a minute. Skips the browser where there is none.
 test-server: $(STAMP)

@@ -84,7 +84,12 @@ def _blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+# The first page that people see with every test; the others take a minute, and `make test-docs` runs them.
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[] if page == ROOT / "README.md" else pytest.mark.slow) for page in PAGES],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if page.name == "hooks.md" and page.parent.name == "reference":
         pytest.skip("its blocks are signatures, and the examples that a test of their own runs")

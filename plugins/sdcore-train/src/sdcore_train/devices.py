@@ -107,10 +107,13 @@ def place(job: Job) -> None:
     if job.device.type == "cpu":
         # There, autocast lets upsampling give float32, and norms refuse weights of another type than their input.
         frozen = torch.float32
+    needed_again = bool(job.places) or any(plugin.writes_model for _, plugin in job.plugins)
     for name, module in job.model.components.items():
         # A VAE in float16 overflows in many models.
         dtype = torch.float32 if name == "vae" else frozen
-        job.before |= {f"{name}/{key}": part.detach().cpu() for key, part in _tensors(module) if _changes(part, dtype)}
+        if needed_again:
+            found = _tensors(module)
+            job.before |= {f"{name}/{key}": part.detach().cpu() for key, part in found if _changes(part, dtype)}
         _to(module, job.device, dtype)
     own = job.model.components
     for name, module in {one.name: one.module for one in job.trained}.items():

@@ -38,6 +38,8 @@ class Training:
         about: one line for people.
         defaults: values of the configuration where the user gives none, by dotted name:
             ``{"optimizer.learning_rate": 1e-4}``.
+        writes_model: True if ``save`` writes the whole model. Weights that are not trained are then kept on the CPU as
+            they were loaded, where the training rounds them: ``job.before``.
     """
 
     name: ClassVar[str] = ""
@@ -45,6 +47,7 @@ class Training:
     command: ClassVar[bool] = False
     about: ClassVar[str] = ""
     defaults: ClassVar[Mapping[str, object]] = {}
+    writes_model: ClassVar[bool] = False
 
     def __init__(self, options: AnyOptions) -> None:
         self.options = options

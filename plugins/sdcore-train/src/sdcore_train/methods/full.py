@@ -34,6 +34,7 @@ class FullTraining(Training):
     name = "full"
     Options = Full
     command = True
+    writes_model = True
     about = "train the U-Net, the text encoders, or both"
     options: Full
 

@@ -43,6 +43,7 @@ class VAETraining(Training):
     name = "vae"
     Options = VAE
     command = True
+    writes_model = True
     about = "train the VAE"
     options: VAE
 
