@@ -277,7 +277,9 @@ def explain_validation(error: ValidationError) -> str:
         message = item["msg"].removeprefix("Value error, ")
         shown = repr(item["input"])
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
-        if item["type"] != "value_error":
+        if item["type"] == "missing" and isinstance(item["input"], dict):
+            message = "is needed, and was not given"
+        elif item["type"] != "value_error":
             message += f", got {shown}"
         parts.append(f"{where}: {message}" if where else message)
     return "; ".join(parts)

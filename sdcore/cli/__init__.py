@@ -69,7 +69,7 @@ def _main(arguments: list[str]) -> int:
 
             for lock in locks:
                 check_lock(lock)
-        args = _parser(arguments).parse_args(arguments)
+        args = _parsed(arguments)
         if getattr(args, "locked", None) and not locks:
             raise RequestError("write --locked in full: what is installed is compared before flags are understood")
         run: Callable[[argparse.Namespace], int | None] | None = getattr(args, "func", None)
@@ -96,6 +96,30 @@ def _locks(arguments: Sequence[str]) -> list[str]:
     flags = list(itertools.takewhile(lambda argument: argument != "--", arguments))
     found = [flag.partition("=")[2] for flag in flags if flag.startswith("--locked=")]
     return found + [value for flag, value in itertools.pairwise(flags) if flag == "--locked"]
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line, understood; a flag that is not known is an error of the command that it was given to."""
+    parser = _parser(arguments)
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        chosen = parser
+        for argument in arguments:
+            inner = [one for one in chosen._actions if isinstance(one, argparse._SubParsersAction)]
+            if inner and argument in inner[0].choices:
+                chosen = inner[0].choices[argument]
+        flags = [option for action in chosen._actions for option in action.option_strings]
+        chosen.error(f"unrecognized arguments: {' '.join(unknown)}.{_meant(unknown[0], flags)}".rstrip("."))
+    return args
+
+
+def _meant(given: str, flags: Sequence[str]) -> str:
+    """The flag that was probably meant: another spelling, or one of a section (``--optimizer.learning-rate``)."""
+    from sdcore.plugin import nearest
+
+    name = given.partition("=")[0].replace("_", "-")
+    inside = [flag for flag in flags if flag == name or flag.endswith("." + name.lstrip("-"))]
+    return f" Did you mean {inside[0]!r}?" if inside else nearest(name, flags)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

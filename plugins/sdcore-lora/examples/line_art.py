@@ -1,9 +1,10 @@
 """A style LoRA for the embedded model: the line art of Fluent Emoji High Contrast, which the model has never seen.
 
 1. Pictures in the style "line art" are taken from the data set of sdcore-mini's recipe; one concept in ten is held out.
-2. A LoRA of rank 8 is trained for some hundred steps, a few minutes on one core.
+2. A LoRA of rank 16 is trained for 1,600 steps, half an hour on one core.
 3. Held-out concepts are drawn without and with it, beside what they look like in the data set.
-4. A line of JSON says how many of 60 are line art, by a rule whose accuracy is stated with it.
+4. A line of JSON says how many of 60 are line art, by a rule whose accuracy is stated with it, and by the
+   classifier of sdcore-mini's evaluation.
 
     python line_art.py OUT_FOLDER --data FOLDER [--model MODEL]
 
@@ -32,8 +33,8 @@ from sdcore_train import TrainConfig, train
 from sdcore import Engine
 
 STYLE = "line art"
-STEPS, BATCH, RATE, SEED = 600, 16, 1e-3, 0
-LORA = TrainLoRA(rank=8, targets="linear", file="line-art")
+STEPS, BATCH, RATE, SEED = 1600, 32, 1e-3, 0
+LORA = TrainLoRA(rank=16, targets="linear", file="line-art")
 DRAWN = 60
 """Pictures that are judged, one of each of so many held-out concepts."""
 CALIBRATED = 250
@@ -93,6 +94,7 @@ def learn(data: Path, out: Path, model: str | None) -> Path:
         checkpoints={"every": 0},
         device="cpu",
         threads=1,
+        precision="bf16",
     )
     shutil.rmtree(out / "training", ignore_errors=True)
     return train(config).files[0]

@@ -56,6 +56,20 @@ def _files(found: Any) -> list[Path]:
     return [file for path in found for file in ([path] if path.is_file() else sorted(path.rglob("*.*")))]
 
 
+def test_the_learning_rate_unless_another_is_given(tmp_path: Path) -> None:
+    from sdcore_train import TrainConfig, known_plugins
+    from sdcore_train.resolve import resolve
+
+    assert resolve(TrainConfig(use=["lora"]), known_plugins())[0].optimizer.learning_rate == 1e-4
+    given = TrainConfig(use=["lora"], optimizer={"learning_rate": 3e-3, "clip": 0.0})
+    assert resolve(given, known_plugins())[0].optimizer.learning_rate == 3e-3
+    other = TrainConfig(use=["lora"], optimizer={"clip": 0.0})
+    assert resolve(other, known_plugins())[0].optimizer.model_dump(include={"learning_rate", "clip"}) == {
+        "learning_rate": 1e-4,
+        "clip": 0.0,
+    }
+
+
 def test_bfloat16_is_nearly_the_same(tmp_path: Path) -> None:
     losses = [
         run(config(tmp_path, steps=2, precision=precision, output=str(tmp_path / precision)))[2].losses

@@ -53,6 +53,11 @@ def test_a_model_that_does_not_have_it(family: str, options: dict[str, Any], mes
     _refused(config(tmp_path, family, TrainLoRA(**options)), message, tmp_path)
 
 
+def test_beside_a_training_of_the_model_itself(tmp_path: Path) -> None:
+    _refused(config(tmp_path, use=["full", "lora"]), "lora: 'full' trains the model itself", tmp_path)
+    assert not (tmp_path / "out" / "model").exists()
+
+
 def test_twice(tmp_path: Path) -> None:
     _refused(config(tmp_path, use=["lora", "lora"]), "in use twice", tmp_path)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NAME = re.compile(r"step-(\d{8,})")
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

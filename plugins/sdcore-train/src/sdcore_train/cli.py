@@ -17,6 +17,7 @@ from sdcore.uses import Use, parse_use, read_uses
 from .config import Source, TrainConfig
 from .errors import ConfigError
 from .hooks import Training
+from .monitor.report import NAME
 from .resolve import known_plugins
 
 _DEST = "train:"
@@ -70,7 +71,7 @@ def _add_fields(parser: argparse.ArgumentParser, section: type[Options], prefix:
             dest=f"{_DEST}{prefix}{name}",
             default=argparse.SUPPRESS,
             help=f"{row['about']} ({details})".replace("%", "%%"),
-            **flag_of(kind, "VALUE"),
+            **flag_of(kind, row["type"].replace(" | ", "|") if " | " in row["type"] else "VALUE"),
         )
     for name, kind in inner:
         _add_fields(parser, kind, f"{prefix}{name}.")
@@ -144,7 +145,13 @@ def _source(text: str) -> dict[str, Any]:
     first = text.partition(",")[0].partition("=")[0]
     if "=" not in text or first not in Source.model_fields:
         return {"path": text}
-    return dict(parse_use(f"data:{text}").options)
+    try:
+        return dict(parse_use(f"data:{text}").options)
+    except ValueError:
+        raise ConfigError(
+            f"data: {text!r} cannot be read: write path=photos,repeats=10, and put what has a comma in double quotes: "
+            'path=photos,caption="a red robot, white background"'
+        ) from None
 
 
 def _run(args: argparse.Namespace, plugin: type[Training]) -> int:
@@ -166,6 +173,7 @@ def _run(args: argparse.Namespace, plugin: type[Training]) -> int:
     result = train(config, resume=args.resume, say=tell, progress=not quiet)
     for path in result.files:
         say(path)
+    tell(f"the report is {result.output / NAME}")
     return 0
 
 

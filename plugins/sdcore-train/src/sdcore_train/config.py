@@ -53,7 +53,11 @@ class Pictures(Options):
         default=True,
         description="sort pictures by aspect ratio into sizes of about the same area, not crop all to one",
     )
-    bucket_step: int = Field(default=64, ge=8, description="sizes of buckets are multiples of this, in pixels")
+    bucket_step: int | None = Field(
+        default=None,
+        ge=8,
+        description="sizes of buckets are multiples of this, in pixels; None is an eighth of the size, at most 64",
+    )
     max_aspect: float = Field(default=2.0, ge=1, le=8, description="widest and tallest bucket")
     crop: Literal["center", "random"] = Field(
         default="center", description="where a picture is cut to its bucket; random turns the cache of latents off"

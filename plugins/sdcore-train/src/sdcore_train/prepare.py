@@ -139,6 +139,8 @@ def prepare(job: Job) -> Ready:
     steps = config.steps
     if steps is None:
         steps = max(1, round((config.epochs or 1.0) * job.data.batches_per_epoch / config.accumulate))
+        if config.epochs is None:
+            job.say(f"{steps} steps: once through the data, because neither steps nor epochs is set")
     return Ready(job, optimizer, tuple(group["lr"] for group in groups), ema, steps)
 
 

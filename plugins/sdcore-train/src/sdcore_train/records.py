@@ -21,7 +21,7 @@ class Record:
         size: (height, width) of the file, in pixels, after turning it as its EXIF data says.
         read: reads the picture as RGB (transparent parts on white); raises OSError if it is broken.
         stamp: changes when the file changes (size and time of a file, a hash in a shard): part of the cache's key.
-        beside: changes when the file of its mask or of its control picture changes.
+        content: what its files, mask and control picture included, are known by after they were copied: sizes, a hash.
         score: how good it is, for quality-weighted sampling; None if nobody said.
         weight: of its loss.
         role: of its source, as the configuration names it: "" or such as "class" (prior preservation).
@@ -35,7 +35,7 @@ class Record:
     size: tuple[int, int]
     read: Callable[[], Image]
     stamp: str = ""
-    beside: str = ""
+    content: str = ""
     score: float | None = None
     weight: float = 1.0
     role: str = ""

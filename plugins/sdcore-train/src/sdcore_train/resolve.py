@@ -63,7 +63,8 @@ def resolve(config: TrainConfig, known: Mapping[str, type[Training]]) -> tuple[T
         for number, (_, plugin) in enumerate(plugins):
             if number not in done:
                 done.add(number)
-                config = plugin.configure(with_defaults(config, plugin.defaults)) or config
+                config = with_defaults(config, plugin.defaults)
+                config = plugin.configure(config) or config
         if len(config.use) == len(uses):
             return config.model_copy(update={"use": tuple(uses)}), tuple(plugins)
 

@@ -64,10 +64,12 @@ def load(ready: Ready) -> int:
     _same_config(checkpoint.facts["config"], job.config, where)
     if checkpoint.facts.get("model", _untrained(job)) != _untrained(job):
         raise ConfigError(f"the model is not the one that {where} was trained on; use the same")
-    if checkpoint.facts["data"] != job.data.fingerprint:
+    before, now = checkpoint.facts["data"], job.data.fingerprint
+    other = [name for name, value in now.items() if before.get(name) != value]
+    if other:
         raise ConfigError(
-            f"the data is not what it was when {where} was written: pictures, captions, scores, masks or control "
-            "pictures differ, or were copied (a file is known by its size and its time of change)"
+            f"the data is not what it was when {where} was written: other {', '.join(other)}. Put them back, or start "
+            "anew with another output folder"
         )
     for label, plugin in job.plugins:
         if checkpoint.facts["plugins"].get(label) != dict(plugin.state(job)):

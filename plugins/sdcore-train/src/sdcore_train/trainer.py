@@ -20,6 +20,7 @@ from .loop import Loop, Update
 from .prepare import Ready, checkpoints_folder, fill_caches, load_job, prepare
 from .resolve import known_plugins, resolve
 from .sharding import gathered
+from .stopping import stopped_by_ctrl_c
 
 if TYPE_CHECKING:
     from .job import Job
@@ -81,6 +82,9 @@ def train(
         try:
             ready = prepare(job)
             start = resuming.load(ready) if resume else 0
+            if resume:
+                more = "" if start < ready.steps else ": nothing more is trained"
+                say(f"it goes on after {start} of {ready.steps} steps{more}")
             fill_caches(job)
             return Run(ready, start, on_event).carry_out()
         finally:
@@ -121,6 +125,7 @@ class Run:
         self.start = start
         self._observer = on_event
         self._recorder = Recorder(self.job, start, ready.steps)
+        self._told = False
         self._saved_at = time.monotonic()
         self._last_saved = start if start else -1
 
@@ -133,10 +138,13 @@ class Run:
         seconds, pictures = 0.0, 0
         done = self.start
         try:
-            for update in loop.run(self.start):
-                losses.append(update.loss)
-                seconds, pictures, done = seconds + update.seconds, pictures + update.pictures, update.index + 1
-                self._after(update, done)
+            with stopped_by_ctrl_c(alone=job.accelerator.num_processes == 1) as asked:
+                for update in loop.run(self.start):
+                    losses.append(update.loss)
+                    seconds, pictures, done = seconds + update.seconds, pictures + update.pictures, update.index + 1
+                    self._after(update, done)
+                    if asked():
+                        self._stop(done)
         except DivergedError as error:
             last = list_checkpoints(checkpoints_folder(job.config))
             where = f"the last good checkpoint is {last[-1][1]}" if last else "there is no checkpoint yet"
@@ -154,16 +162,23 @@ class Run:
             seconds,
             pictures / seconds if seconds else 0.0,
         )
-        self._recorder.finish(self._figures(result), files)
+        self._recorder.finish(self._figures(result, len(losses)), files)
         self._tell(Ended(job, files))
         return result
 
-    def _figures(self, result: Trained) -> dict[str, str]:
+    def _stop(self, done: int) -> None:
+        """Ctrl-C: what is done so far is kept."""
+        if self._last_saved != done:
+            self._checkpoint(done)
+        self._recorder.say(f"stopped after {done} of {self.ready.steps} steps; --resume goes on from here")
+        raise KeyboardInterrupt
+
+    def _figures(self, result: Trained, averaged: int) -> dict[str, str]:
         from .monitor.memory import peak_memory
 
         return {
             "steps": f"{result.steps:,}",
-            "loss (last hundred)": f"{result.loss:.4g}",
+            f"loss (mean of the last {averaged} steps)" if averaged else "loss": f"{result.loss:.4g}",
             "time": f"{result.seconds / 60:.1f} min",
             "pictures per second": f"{result.pictures_per_second:.3g}",
             "peak memory": f"{peak_memory(self.job.device) / 1e6:,.0f} MB",
@@ -204,6 +219,9 @@ class Run:
             return  # a network in shards can only be called by all processes together
         with self._averaged(), self.job.evaluating():
             rows = draw(self.job)
+        if not rows and self.job.config.samples.every and not self._told:
+            self._told = True
+            self._recorder.say("samples.every is set, and samples.prompts is empty: nothing is drawn")
         if rows:
             self._tell(Sampled(self.job, done, self._recorder.samples(done, rows)))
 

@@ -51,7 +51,7 @@ class DryRun:
             ("loss of the first step", f"{self.loss:.5g}"),
             ("one step", f"{self.seconds:.3f} s, with the encoding of its pictures and captions, which caches save"),
             (f"{self.steps:,} steps", f"{hours} h {rest // 60} min {rest % 60} s"),
-            *((need.what, f"{need.size / 1e6:,.1f} MB ({need.how})") for need in self.memory),
+            *((need.what, f"{need.size / 1e6:,.1f} MB" + f" ({need.how})" * bool(need.how)) for need in self.memory),
             ("peak of this process", f"{self.peak / 1e6:,.1f} MB (measured)"),
         ]
 

@@ -123,14 +123,29 @@ def test_stamps_change_with_the_file_and_not_without(tmp_path):
     after = [r.stamp for r in data_of(folder).records]
     assert after[0] == before[0]
     assert after[1] != before[1]
-    assert data_of(folder).fingerprint != prints
+    assert data_of(folder).fingerprint == prints  # a copy has another time, and is the same data
+    noise(7, 16, 16).save(folder / "001.png")
+    (folder / "001.png").write_bytes((folder / "001.png").read_bytes() + b" ")
+    changed = data_of(folder).fingerprint
+    assert {name for name, value in changed.items() if value != prints[name]} == {"files"}
 
 
 def test_what_the_training_itself_draws_is_no_data(tmp_path):
     folder = pictures(tmp_path / "d", [(16, 16)])
     pictures(folder / "trained/samples", [(16, 16)] * 3, rows=False)
     assert len(data_of(Source(path=str(folder), caption="x"), output=str(folder / "trained")).records) == 1
-    assert len(data_of(Source(path=str(folder), caption="x"), output=str(folder)).records) == 4
+    with pytest.raises(DataError, match="is the output folder too"):
+        data_of(Source(path=str(folder), caption="x"), output=str(folder))
+
+
+def test_what_another_training_has_drawn_is_no_data(tmp_path):
+    folder = pictures(tmp_path / "d", [(16, 16)])
+    pictures(folder / "earlier/samples", [(16, 16)] * 3, rows=False)
+    (folder / "earlier" / "checkpoints").mkdir()
+    source = Source(path=str(folder), caption="x")
+    assert len(data_of(source).records) == 4
+    (folder / "earlier" / "log.jsonl").touch()
+    assert len(data_of(source).records) == 1
 
 
 def test_where_takes_some_of_the_pictures(tmp_path):

@@ -117,6 +117,9 @@ def test_sources_as_flags(tmp_path: Path, file: Path, capsys: Any) -> None:
         (["--model", "nowhere"], "nowhere"),
         (["--pictures.height", "30"], "30"),
         (["--device", "cuda"], "CUDA"),
+        (["--learning-rate", "1e-3"], "Did you mean '--optimizer.learning-rate'"),
+        (["--step", "3"], "Did you mean '--steps'"),
+        (["--data", "path=x,caption=a robot, white"], "put what has a comma in double quotes"),
     ],
 )
 def test_wrong_flags(tmp_path: Path, file: Path, capsys: Any, flags: list[str], says: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sdcore_train import CheckpointError, ConfigError, DivergedError, Training
+from sdcore_train import CheckpointError, ConfigError, DivergedError, Training, train
 
 from sdcore import Options
 
@@ -157,13 +157,13 @@ def test_other_scores_and_masks_are_refused(tmp_path: Path) -> None:
     run(config(tmp_path, data=source))
     lines = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
     (data / "metadata.jsonl").write_text("".join(json.dumps({**line, "score": 1.0}) + "\n" for line in lines))
-    with pytest.raises(ConfigError, match="scores, masks"):
+    with pytest.raises(ConfigError, match=r"other scores\."):
         run(config(tmp_path, data=source, steps=4), resume=True)
     (data / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     _, result = run(config(tmp_path, data=source, steps=4), resume=True)
     assert result.steps == 4
-    Image.new("L", (32, 32), 20).resize((33, 32)).save(tmp_path / "masks" / "0.png")
-    with pytest.raises(ConfigError, match="scores, masks"):
+    Image.linear_gradient("L").resize((32, 32)).save(tmp_path / "masks" / "0.png")
+    with pytest.raises(ConfigError, match=r"other files\."):
         run(config(tmp_path, data=source, steps=6), resume=True)
 
 
@@ -219,4 +219,28 @@ def test_a_killed_process_loses_one_interval(tmp_path: Path) -> None:
     assert result.steps == 6
     assert not list(folder.glob(".*"))
     whole, _ = run(config(tmp_path, steps=6, output=str(tmp_path / "whole")))
+    assert same(weights(model.unet), weights(whole.unet))
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
+    import os
+    import signal
+
+    from sdcore_train.events import Updated
+
+    said: list[str] = []
+
+    def press(event: Any) -> None:
+        if isinstance(event, Updated) and event.index == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    made = config(tmp_path, steps=5)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(made, on_event=press, say=said.append)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "stopped after 3 of 5 steps; --resume goes on from here" in said
+    model, result = run(made, resume=True)
+    assert result.steps == 5
+    whole, _ = run(config(tmp_path, steps=5, output=str(tmp_path / "whole")))
     assert same(weights(model.unet), weights(whole.unet))

@@ -51,6 +51,9 @@ class LoRATraining(Training):
             yield "lora: needs peft, which is not installed: pip install 'sdcore-lora[train]'"
         if sum(isinstance(plugin, LoRATraining) for _, plugin in job.plugins) > 1:
             yield "lora: is in use twice; one training makes one LoRA"
+        for label, plugin in job.plugins:
+            if plugin.writes_model:
+                yield f"lora: {label!r} trains the model itself, and a LoRA is for one that stays: use one of them"
         if _adapted(job):
             yield "lora: the model already carries adapters; unload them first"
             return

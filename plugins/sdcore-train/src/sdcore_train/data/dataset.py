@@ -77,10 +77,15 @@ class Data:
         found: list[tuple[Record, int, Size]] = []
         if not config.data:
             raise DataError("data: there is none: give a folder of pictures with captions")
+        destination = but or Path(config.output)
         for source in config.data:
+            if Path(source.path).expanduser().resolve() == destination.resolve():
+                raise DataError(
+                    f"data: {source.path} is the output folder too, and samples would become data: choose another"
+                )
             # Names below one source need no more than themselves; those of several may be the same.
             skips = self._skips.within(source.path.rstrip("/") + "/") if len(config.data) > 1 else self._skips
-            records = source_records(source, skips, watched if progress else iter, but or Path(config.output))
+            records = source_records(source, skips, watched if progress else iter, destination)
             found += [(r, source.repeats, b) for r, b in place(records, sizes, config, self._skips)]
         if not found:
             raise DataError(f"data: no pictures are left: {reasons(self._skips)}")
@@ -94,7 +99,8 @@ class Data:
             raise DataError(too_few(visits, config.batch_size, processes))
         self._loader = Loader(config, self.records, self._sizes, self._skips, say)
         if self._skips:
-            say(f"{len(self._skips)} pictures are left out: {reasons(self._skips)}")
+            count = len(self._skips)
+            say(f"{count} {'picture is' if count == 1 else 'pictures are'} left out: {reasons(self._skips)}")
         rare = [f"{h}x{w} ({n})" for (h, w), n in self.buckets.items() if n < config.batch_size * processes]
         if rare:
             say(
@@ -109,13 +115,18 @@ class Data:
         return self._skips.pairs
 
     @property
-    def fingerprint(self) -> str:
-        """Changes when pictures come, go or change, or what belongs to them: then the training is another."""
-        digest = hashlib.blake2b(digest_size=16)
-        for record, repeats, size in zip(self.records, self._repeats, self._sizes, strict=True):
-            about = (record.key, record.stamp, record.beside, record.captions, record.score, repeats, size)
-            digest.update(repr(about).encode())
-        return digest.hexdigest()
+    def fingerprint(self) -> dict[str, str]:
+        """Hashes of what makes a training this one: which pictures, their files, captions, scores, masks and controls.
+
+        A file counts by its size (in a shard by its content too), so data that was copied is the same.
+        """
+        rows = list(zip(self.records, self._repeats, self._sizes, strict=True))
+        return {
+            "pictures": _hashed((record.key, repeats, size) for record, repeats, size in rows),
+            "files": _hashed(record.content for record in self.records),
+            "captions": _hashed(record.captions for record in self.records),
+            "scores": _hashed(record.score for record in self.records),
+        }
 
     def stream(self, start: int, *, process: int = 0, processes: int | None = None) -> Iterator[Batch]:
         """Batches without end, from a micro-batch on.
@@ -250,3 +261,10 @@ class Data:
         return WeightedOrder(
             seed, list(members.values()), [[weights[i] for i in row] for row in members.values()], whole
         )
+
+
+def _hashed(values: Iterable[object]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for value in values:
+        digest.update(repr(value).encode())
+    return digest.hexdigest()

@@ -42,7 +42,7 @@ def folder_rows(source: Source, root: Path, skips: Skips, but: Path | None = Non
         try:
             state = os.stat(path)
             mask, control = masks.of(relative, about), controls.of(relative, about)
-            beside = " ".join(_stamp(os.stat(file)) for file in (mask, control) if file is not None)
+            sizes = [state.st_size, *(os.stat(file).st_size for file in (mask, control) if file is not None)]
         except OSError as error:
             skips.add(relative, error.strerror or str(error))
             continue
@@ -54,17 +54,13 @@ def folder_rows(source: Source, root: Path, skips: Skips, but: Path | None = Non
             key=relative,
             name=os.path.basename(stem),
             payload=partial(_read, path),
-            stamp=f"{place}-{_stamp(state)}",
-            beside=beside,
+            stamp=f"{place}-{state.st_size:x}-{state.st_mtime_ns:x}",
+            content=repr(sizes),
             columns=columns,
             text=read_text(listing.path(stem + ".txt")) if stem + ".txt" in listing.files else None,
             mask=None if mask is None else partial(_read, mask),
             control=None if control is None else partial(_read, control),
         )
-
-
-def _stamp(state: os.stat_result) -> str:
-    return f"{state.st_size:x}-{state.st_mtime_ns:x}"
 
 
 def _read(path: str, count: int) -> bytes:

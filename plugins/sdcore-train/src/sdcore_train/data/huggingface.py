@@ -58,6 +58,7 @@ def huggingface_rows(source: Source, root: Path, skips: Skips) -> Iterator[Row]:
                 payload=partial(_payload, single[picture], index, root),
                 head=bytes(data[:HEAD]),
                 stamp=_stamp(data),
+                content=_stamp(data),
                 columns=columns[row],
                 mask=None if mask is None else _companion(cells[mask][row], single[mask], index, root),
                 control=None if control is None else _companion(cells[control][row], single[control], index, root),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sdcore_train.monitor.log import LOG
+
 from .errors import DataError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
@@ -13,7 +15,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 class Listing:
     """The files below a folder by their relative paths, with "/" on every system.
 
-    Files and folders whose names begin with a dot are passed over.
+    Files and folders whose names begin with a dot are passed over, and so are outputs of trainings below the root.
 
     Args:
         root: the folder.
@@ -26,6 +28,9 @@ class Listing:
         seen = set() if but is None else {os.path.realpath(but)} - {os.path.realpath(root)}
         for place, folders, names in os.walk(self.root, followlinks=True, onerror=_unreadable):
             real = os.path.realpath(place)
+            below_root = os.path.realpath(self.root) != real
+            if real not in seen and below_root and LOG in names and "checkpoints" in folders:
+                seen.add(real)  # its samples and its loss curve are no data
             folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
             if real not in seen:
                 below = os.path.relpath(place, self.root).replace(os.sep, "/")

@@ -29,7 +29,8 @@ def bucket_sizes_of(config: TrainConfig, size: Size, multiple: int) -> tuple[Siz
         )
     if not config.pictures.buckets:
         return (size,)
-    return bucket_sizes(size, math.lcm(config.pictures.bucket_step, multiple), config.pictures.max_aspect)
+    step = config.pictures.bucket_step or min(64, max(multiple, min(size) // 8 // multiple * multiple))
+    return bucket_sizes(size, math.lcm(step, multiple), config.pictures.max_aspect)
 
 
 def place(

@@ -30,7 +30,7 @@ class Row:
         name: what the file is called, without folder and extension.
         payload: reads the picture's file.
         head: its first bytes, if they are known already.
-        stamp, beside: of the record.
+        stamp, content: of the record.
         columns: its metadata; ``height`` and ``width`` there spare a look into the file.
         text: of the caption file beside it, or None.
         mask, control: the files of those, or None.
@@ -45,7 +45,7 @@ class Row:
     text: str | None = None
     mask: Payload | None = None
     control: Payload | None = None
-    beside: str = ""
+    content: str = ""
 
 
 def records_of(rows: Iterable[Row], source: Source, kind: str, skips: Skips) -> list[Record]:
@@ -161,7 +161,7 @@ def _record(row: Row, source: Source, captions: tuple[str, ...], size: tuple[int
         size=size,
         read=partial(read_rgb, row.payload, size),
         stamp=f"{row.stamp} {row.key}",
-        beside=row.beside,
+        content=row.content,
         score=number_in(row, source.score_column),
         weight=source.weight,
         role=source.role,

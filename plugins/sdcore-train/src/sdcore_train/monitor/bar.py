@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 from sdcore.cli.kit import open_bar
 
+EVERY = 60.0
+"""Seconds between lines where there is no bar."""
+
 
 class TrainBar:
-    """A bar with loss, learning rate, pictures per second and the time left, if stderr is a terminal.
+    """A bar with loss, learning rate, pictures per second and the time left; without a terminal a line a minute.
 
     Args:
         total: updates in all.
@@ -27,6 +31,8 @@ class TrainBar:
         self._out = out
         self._loss: float | None = None
         self._seconds = self._pictures = 0.0
+        self._total, self._done = total, start
+        self._told_at = time.monotonic()
         self._bar: Any = None if quiet else open_bar(total, "step")
         if self._bar is not None and start:
             self._bar.initial = self._bar.n = self._bar.last_print_n = start  # the rate is that of the steps from here
@@ -41,15 +47,26 @@ class TrainBar:
             pictures: of this update, of all processes.
             seconds: that it took.
         """
-        if self._bar is None:
+        self._done += 1
+        if self._quiet:
             return
         finite = loss == loss
         self._loss = loss if self._loss is None else self._loss + (0.1 * (loss - self._loss) if finite else 0.0)
         self._pictures = 0.95 * self._pictures + pictures
         self._seconds = 0.95 * self._seconds + seconds
         speed = self._pictures / max(self._seconds, 1e-9)
+        if self._bar is None:
+            self._told(f"loss {self._loss:.4g}, {speed:.3g} pictures/s")
+            return
         self._bar.set_postfix_str(f"loss {self._loss:.4g}, rate {rate:.2e}, {speed:.3g} pictures/s", refresh=False)
         self._bar.update(1)
+
+    def _told(self, state: str) -> None:
+        """A line of how far it is, once in a while: for logs."""
+        now = time.monotonic()
+        if now - self._told_at >= EVERY:
+            self._told_at = now
+            self.say(f"step {self._done} of {self._total}, {state}")
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
