@@ -14,6 +14,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ def build(preset: str, tokenizer: Path, out: Path, seed: int, vae: Path | None) 
     shutil.copytree(tokenizer, beside / "tokenizer")
     index: dict[str, Any] = {
         "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": version("diffusers"),
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
         "text_encoder": ["transformers", "CLIPTextModel"],

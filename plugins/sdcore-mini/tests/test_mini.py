@@ -81,6 +81,12 @@ def test_draws_what_the_prompt_says(model: Model) -> None:
     assert on_black[:6, :6].mean() < 0.2
 
 
+def test_diffusers_inpainting_reads_it_too() -> None:
+    from diffusers import StableDiffusionInpaintPipeline
+
+    assert StableDiffusionInpaintPipeline.from_pretrained(str(sdcore_mini.model_folder())).vae is not None
+
+
 def test_is_a_diffusers_folder(tmp_path: Path) -> None:
     from diffusers import StableDiffusionPipeline
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,8 @@ def in_the_way(job: Job, name: str) -> Iterator[str]:
 def _write(
     model: Model, folder: Path, dtype: Any, scheduler: Mapping[str, Any], before: Mapping[str, torch.Tensor]
 ) -> None:
-    index: dict[str, Any] = {"_class_name": _PIPELINES[model.family]}
+    # Some pipelines of diffusers, such as that for inpainting, ask for the version.
+    index: dict[str, Any] = {"_class_name": _PIPELINES[model.family], "_diffusers_version": version("diffusers")}
     for name, module in model.components.items():
         library = "transformers" if name.startswith("text_encoder") else "diffusers"
         index[name] = [library, _class_of(module)]
