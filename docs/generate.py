@@ -17,6 +17,7 @@ from typing import Any
 from sdcore.cli import COMMANDS
 from sdcore.cli.option_table import option_rows
 from sdcore.discovery import PluginRecord, discover, hook_methods
+from sdcore.host import PluginHost
 from sdcore.plugin import HOOKS, Options, Plugin
 from sdcore.ports import PORTS, Port
 from sdcore.request import ALIASES, GenerateRequest
@@ -168,6 +169,12 @@ def cli_page() -> str:
                 shown += f" {value if isinstance(value, str) else ' '.join(value)}"
             if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction):
                 page += f"| `{_cell(shown)}` | {_cell((action.help or '').replace('%%', '%'))} |\n"
+    page += "\n## Commands of plugins\n\nFlags of these: `--help`, their package, and [training](training.md).\n\n"
+    page += "| command | what | package |\n|---|---|---|\n"
+    for name, fill in sorted(PluginHost().registry.all("cli_command").items()):
+        package = fill.__module__.partition(".")[0].replace("_", "-")
+        about = (fill.__doc__ or "").strip().partition("\n")[0]
+        page += f"| `sdcore {name}` | {_cell(about[:1].upper() + about[1:])} | [{package}](../../plugins/{package}/README.md) |\n"
     return page
 
 
