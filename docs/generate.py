@@ -174,7 +174,8 @@ def cli_page() -> str:
     for name, fill in sorted(PluginHost().registry.all("cli_command").items()):
         package = fill.__module__.partition(".")[0].replace("_", "-")
         about = (fill.__doc__ or "").strip().partition("\n")[0]
-        page += f"| `sdcore {name}` | {_cell(about[:1].upper() + about[1:])} | [{package}](../../plugins/{package}/README.md) |\n"
+        link = f"[{package}](../../plugins/{package}/README.md)"
+        page += f"| `sdcore {name}` | {_cell(about[:1].upper() + about[1:])} | {link} |\n"
     return page
 
 

@@ -17,7 +17,7 @@ from .options_flags import add_options_flags, flag_of, options_of, read_flag
 from .output import Target
 from .progress import Progress, open_bar
 from .request_flags import add_request_flags, request_of
-from .terminal import cancelled_by_ctrl_c, complain, say, table, to_json
+from .terminal import at_ctrl_c, cancelled_by_ctrl_c, complain, say, table, to_json
 
 __all__ = [
     "Progress",
@@ -26,6 +26,7 @@ __all__ = [
     "add_options_flags",
     "add_output_flags",
     "add_request_flags",
+    "at_ctrl_c",
     "cancelled_by_ctrl_c",
     "complain",
     "draw",

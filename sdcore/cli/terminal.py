@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -63,19 +63,24 @@ def tolerate_any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-@contextlib.contextmanager
-def cancelled_by_ctrl_c(engine: Engine) -> Iterator[None]:
+def cancelled_by_ctrl_c(engine: Engine) -> contextlib.AbstractContextManager[None]:
     """Ctrl-C stops the run before its next U-Net call; a second one stops at once."""
+    return at_ctrl_c(engine.cancel)
+
+
+@contextlib.contextmanager
+def at_ctrl_c(act: Callable[[], object]) -> Iterator[None]:
+    """Inside, the first Ctrl-C calls ``act``, and a second one acts as ever; nothing changes in other threads."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.getsignal(signal.SIGINT)
 
-    def cancel(*_: object) -> None:
+    def once(*_: object) -> None:
         signal.signal(signal.SIGINT, before)
-        engine.cancel()
+        act()
 
-    signal.signal(signal.SIGINT, cancel)
+    signal.signal(signal.SIGINT, once)
     try:
         yield
     finally:

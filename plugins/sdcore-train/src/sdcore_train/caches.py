@@ -51,7 +51,7 @@ def cache_text(job: Job) -> None:
     hashes = {name: value for name, value in job.model.hashes().items() if name.startswith("text_encoder")}
     hashes["dtype"] = str(next(job.model.text_encoders[0].parameters()).dtype)
     hashes["precision"] = job.config.precision
-    hashes["tokenizers"] = _digest(tokens_of(tokenizer) for tokenizer in job.model.tokenizers)
+    hashes["tokenizers"] = _digest(_tokens_of(tokenizer) for tokenizer in job.model.tokenizers)
     hashes["zeros"] = str(bool(job.model.config.get("force_zeros_for_empty_prompt")))
 
     def encode(captions: Sequence[str]) -> dict[str, Tensor]:
@@ -77,7 +77,7 @@ def _fits(job: Job, encode: Callable[[Sequence[str]], dict[str, Tensor]]) -> boo
     return False
 
 
-def tokens_of(tokenizer: Any) -> str:
+def _tokens_of(tokenizer: Any) -> str:
     """What a tokenizer makes of words depends on: its class, its vocabulary, its special tokens."""
     words = sorted(tokenizer.get_vocab().items())
     return json.dumps([type(tokenizer).__name__, words, tokenizer.special_tokens_map], default=str)

@@ -62,7 +62,7 @@ def load(ready: Ready) -> int:
     where = newest(job.config)
     checkpoint = read_checkpoint(where)
     _same_config(checkpoint.facts["config"], job.config, where)
-    if checkpoint.facts.get("model", _untrained(job)) != _untrained(job):
+    if checkpoint.facts["model"] != _untrained(job):
         raise ConfigError(f"the model is not the one that {where} was trained on; use the same")
     before, now = checkpoint.facts["data"], job.data.fingerprint
     other = [name for name, value in now.items() if before.get(name) != value]

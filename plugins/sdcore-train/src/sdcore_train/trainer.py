@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,6 +10,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sdcore.cli.kit import at_ctrl_c
 
 from . import resume as resuming
 from .checkpoint import list_checkpoints
@@ -20,7 +23,6 @@ from .loop import Loop, Update
 from .prepare import Ready, checkpoints_folder, fill_caches, load_job, prepare
 from .resolve import known_plugins, resolve
 from .sharding import gathered
-from .stopping import stopped_by_ctrl_c
 
 if TYPE_CHECKING:
     from .job import Job
@@ -138,12 +140,14 @@ class Run:
         seconds, pictures = 0.0, 0
         done = self.start
         try:
-            with stopped_by_ctrl_c(alone=job.accelerator.num_processes == 1) as asked:
+            # Several processes would each hear of it after another update, and wait for each other without end.
+            asked = threading.Event()
+            with nullcontext() if job.accelerator.num_processes > 1 else at_ctrl_c(asked.set):
                 for update in loop.run(self.start):
                     losses.append(update.loss)
                     seconds, pictures, done = seconds + update.seconds, pictures + update.pictures, update.index + 1
                     self._after(update, done)
-                    if asked():
+                    if asked.is_set():
                         self._stop(done)
         except DivergedError as error:
             last = list_checkpoints(checkpoints_folder(job.config))
